@@ -1,0 +1,57 @@
+# make demo     what whit does to a real network, with proof
+# make test     native tests, then pytest
+# make check    formatting, lint, types, native tests under the sanitizers
+# make clean    removes what was built; the downloaded packages stay in .venv
+#
+# Needs Python 3.11 or newer and a C++17 compiler. Everything else is installed into .venv.
+
+PYTHON ?= python3
+STAMP := .venv/.installed
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/include/whit/*.hpp)
+BUILD_NATIVE_TESTS := cmake -S . -G Ninja -DWHIT_PYTHON=OFF -DWHIT_TESTS=ON
+
+# The tools of .venv (cmake, ninja, ruff, ...) come before those of the system.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: demo test check clean install native
+.DELETE_ON_ERROR:
+
+demo: install
+	whit demo
+
+test: install native
+	pytest
+
+check: install
+	ruff format --check
+	ruff check
+	pyright
+	$(BUILD_NATIVE_TESTS) -B build/sanitize -DWHIT_SANITIZE=ON
+	cmake --build build/sanitize
+	build/sanitize/whit_tests
+
+native: install
+	$(BUILD_NATIVE_TESTS) -B build/native
+	cmake --build build/native
+	build/native/whit_tests
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt $(NATIVE) | .venv/bin/pip
+	@sh .ci/check_compiler
+	$(PIP) install -c constraints.txt --upgrade pip
+	$(PIP) install -c constraints.txt torch==2.13.0 scikit-build-core nanobind cmake ninja
+	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "whit needs Python 3.11 or newer, but '$(PYTHON)' is not. Name one that is:" \
+	    "make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis $(STAMP)
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,132 @@
+// The Python face of the core, and the only file that knows Python.
+//
+// An argument that is not the kind of array asked for is a TypeError here; what the
+// core finds wrong with the values (std::invalid_argument) becomes a ValueError.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "whit/bit_packing.hpp"
+#include "whit/prune.hpp"
+#include "whit/quantize.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+template <typename T, std::size_t Axes>
+using Array = nb::ndarray<const T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
+
+template <typename T>
+const char* dtype_name();
+template <>
+const char* dtype_name<float>() { return "float32"; }
+template <>
+const char* dtype_name<std::int32_t>() { return "int32"; }
+template <>
+const char* dtype_name<std::uint8_t>() { return "uint8"; }
+
+std::string describe(nb::handle given) {
+    const auto text = [](nb::handle value) { return std::string(nb::str(value).c_str()); };
+    if (nb::hasattr(given, "dtype") && nb::hasattr(given, "shape")) {
+        return text(given.attr("dtype")) + " of shape " + text(given.attr("shape"));
+    }
+    return "of type " + text(given.type().attr("__name__"));
+}
+
+// Never converts: a silent copy would hide a float64 that was meant to be exact.
+template <typename T, std::size_t Axes>
+Array<T, Axes> array(nb::handle given, const char* name) {
+    Array<T, Axes> result;
+    if (nb::try_cast(given, result, false)) return result;
+    const std::string dtype = dtype_name<T>();
+    const std::string message = std::string(name) + " is " + describe(given) + ", but a C-contiguous " + dtype +
+                                " array with " + std::to_string(Axes) + (Axes == 1 ? " axis" : " axes") +
+                                " is needed; numpy.ascontiguousarray(" + name + ", dtype=numpy." + dtype +
+                                ") sets dtype and layout.";
+    throw nb::type_error(message.c_str());
+}
+
+template <typename T>
+whit::Span<const T> span(const Array<T, 1>& a) { return {a.data(), a.shape(0)}; }
+
+template <typename T>
+whit::Matrix<const T> matrix(const Array<T, 2>& a) { return {a.data(), a.shape(0), a.shape(1)}; }
+
+// Hands the vector's memory to NumPy, which frees it with the last array that looks at it.
+template <typename T, typename U>
+nb::object numpy(std::vector<U> values, std::initializer_list<std::size_t> shape) {
+    static_assert(sizeof(T) == sizeof(U));
+    auto* kept = new std::vector<U>(std::move(values));
+    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<U>*>(p); });
+    return nb::cast(nb::ndarray<nb::numpy, T>(kept->data(), shape, owner));
+}
+
+template <typename Work>
+auto without_gil(const Work& work) {
+    const nb::gil_scoped_release release;
+    return work();
+}
+
+nb::object quantize(nb::handle weights, nb::handle scale, nb::handle zero_point, std::int64_t group_size,
+                    std::int32_t low, std::int32_t high, int threads) {
+    const auto w = array<float, 2>(weights, "weights");
+    const auto s = array<float, 2>(scale, "scale");
+    const auto z = array<std::int32_t, 2>(zero_point, "zero_point");
+    auto codes = without_gil([&] {
+        return whit::quantize(matrix(w), {matrix(s), matrix(z), group_size}, low, high, threads);
+    });
+    return numpy<std::int32_t>(std::move(codes), {w.shape(0), w.shape(1)});
+}
+
+nb::object dequantize(nb::handle codes, nb::handle scale, nb::handle zero_point, std::int64_t group_size,
+                      int threads) {
+    const auto c = array<std::int32_t, 2>(codes, "codes");
+    const auto s = array<float, 2>(scale, "scale");
+    const auto z = array<std::int32_t, 2>(zero_point, "zero_point");
+    auto weights = without_gil([&] {
+        return whit::dequantize(matrix(c), {matrix(s), matrix(z), group_size}, threads);
+    });
+    return numpy<float>(std::move(weights), {c.shape(0), c.shape(1)});
+}
+
+nb::object prune(nb::handle scores, std::int64_t count) {
+    const auto s = array<float, 1>(scores, "scores");
+    auto mask = without_gil([&] { return whit::prune(span(s), count); });
+    return numpy<bool>(std::move(mask), {s.shape(0)});
+}
+
+nb::object pack_bits(nb::handle codes, int bits, std::int32_t low) {
+    const auto c = array<std::int32_t, 1>(codes, "codes");
+    auto packed = without_gil([&] { return whit::pack_bits(span(c), bits, low); });
+    const std::size_t size = packed.size();
+    return numpy<std::uint8_t>(std::move(packed), {size});
+}
+
+nb::object unpack_bits(nb::handle packed, std::int64_t count, int bits, std::int32_t low) {
+    const auto p = array<std::uint8_t, 1>(packed, "packed");
+    auto codes = without_gil([&] { return whit::unpack_bits(span(p), count, bits, low); });
+    const std::size_t size = codes.size();
+    return numpy<std::int32_t>(std::move(codes), {size});
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+    m.doc() = "The native core of whit: plain functions on C-contiguous NumPy arrays.";
+    m.def("quantize", &quantize, "weights"_a, "scale"_a, "zero_point"_a, "group_size"_a, "low"_a, "high"_a,
+          "threads"_a = 1, "Codes: clamp(round_half_to_even(weights / scale) + zero_point, low, high).");
+    m.def("dequantize", &dequantize, "codes"_a, "scale"_a, "zero_point"_a, "group_size"_a, "threads"_a = 1,
+          "Weights: (codes - zero_point) * scale.");
+    m.def("prune", &prune, "scores"_a, "count"_a,
+          "A mask that is False at the `count` smallest scores; of equal scores the first goes first.");
+    m.def("pack_bits", &pack_bits, "codes"_a, "bits"_a, "low"_a,
+          "Stores codes - low as fields of `bits` bits, least significant bit first.");
+    m.def("unpack_bits", &unpack_bits, "packed"_a, "count"_a, "bits"_a, "low"_a,
+          "The exact inverse of pack_bits.");
+}

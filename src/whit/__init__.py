@@ -1,0 +1,59 @@
+"""whit: a trained network and a plan in, a network every whit as good and a fraction of the size out, with the proof."""
+
+from whit import runtime
+from whit.compress import Result, compress
+from whit.data import Data, Images, Samples
+from whit.errors import (
+    DataError,
+    FileError,
+    ModelError,
+    OutputError,
+    ParityError,
+    PlanError,
+    WeightsError,
+    WhitError,
+)
+from whit.formats import Int
+from whit.ledger import Ledger
+from whit.metrics import Metric
+from whit.plan import Distill, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Rule
+from whit.quantizers import Nearest
+from whit.ranges import MinMax, Percentile
+from whit.saving import load, save
+from whit.scores import Magnitude
+from whit.toml import load_plan, save_plan
+
+__all__ = [
+    "Data",
+    "DataError",
+    "Distill",
+    "FileError",
+    "Finetune",
+    "FoldBatchNorm",
+    "Images",
+    "Int",
+    "Ledger",
+    "Magnitude",
+    "Metric",
+    "MinMax",
+    "ModelError",
+    "Nearest",
+    "OutputError",
+    "ParityError",
+    "Percentile",
+    "Plan",
+    "PlanError",
+    "Prune",
+    "Quantize",
+    "Result",
+    "Rule",
+    "Samples",
+    "WeightsError",
+    "WhitError",
+    "compress",
+    "load",
+    "load_plan",
+    "runtime",
+    "save",
+    "save_plan",
+]

@@ -1,0 +1,77 @@
+"""The native core of whit: plain functions on C-contiguous NumPy arrays.
+
+Every function is deterministic, whatever the number of threads, and releases the GIL while it works.
+An array of another dtype, number of axes or layout is a TypeError and never converted silently; what is
+wrong with the values is a ValueError. The algorithms are in ``native/include/whit``, one header each.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+def quantize(
+    weights: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    group_size: int,
+    low: int,
+    high: int,
+    threads: int = 1,
+) -> NDArray[np.int32]:
+    """``codes = clamp(round_half_to_even(weights / scale) + zero_point, low, high)``.
+
+    Bit for bit what ONNX QuantizeLinear gives for the same arrays: the division is in float32.
+
+    Args:
+        weights: ``(rows, columns)``.
+        scale: ``(1, groups)`` or ``(rows, groups)``, positive and finite, where
+            ``groups == ceil(columns / group_size)``.
+        zero_point: As ``scale``; the code of the weight 0, so ``low <= zero_point <= high``.
+        group_size: Columns that share a scale; the last group may be shorter.
+        low: Smallest code.
+        high: Largest code.
+        threads: Threads to work on the rows.
+
+    Raises:
+        ValueError: Weights are NaN or infinite, a scale is not positive and finite, a zero point is
+            no code, or the shapes do not fit.
+    """
+
+def dequantize(
+    codes: NDArray[np.int32],
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    group_size: int,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """``weights = (codes - zero_point) * scale``, as ONNX DequantizeLinear; arguments as for `quantize`.
+
+    Invariant: ``abs(weights - dequantize(quantize(weights))) <= scale / 2`` up to float32 rounding, for
+    weights that were not clamped.
+    """
+
+def prune(scores: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
+    """A mask of the shape ``(n,)`` of ``scores`` that is False at the ``count`` smallest scores.
+
+    Of equal scores the one with the lower index goes first, so exactly ``count`` entries are False.
+    Takes O(n) time on average.
+
+    Raises:
+        ValueError: A score is NaN, or ``count`` is negative or above ``n``.
+    """
+
+def pack_bits(codes: NDArray[np.int32], bits: int, low: int) -> NDArray[np.uint8]:
+    """Stores ``codes - low`` side by side as unsigned fields of ``bits`` bits (1 to 16).
+
+    Bit ``k`` of code ``i`` is bit ``(i * bits + k) % 8`` of byte ``(i * bits + k) // 8``; bits left over in
+    the last byte are zero. The result has ``ceil(n * bits / 8)`` bytes.
+
+    Raises:
+        ValueError: A code is outside ``[low, low + 2**bits - 1]``; its index and value are named.
+    """
+
+def unpack_bits(packed: NDArray[np.uint8], count: int, bits: int, low: int) -> NDArray[np.int32]:
+    """The ``count`` codes that `pack_bits` stored with the same ``bits`` and ``low``.
+
+    Raises:
+        ValueError: The number of bytes is not ``ceil(count * bits / 8)``, or left-over bits are not zero.
+    """

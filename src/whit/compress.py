@@ -1,0 +1,271 @@
+"""Run a plan on a network: decide, apply, record, and measure what comes out."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+
+from whit import decide, measure, store
+from whit.data import Array, Data, Samples, as_data
+from whit.decide import Skipped
+from whit.errors import ModelError, PlanError, listed
+from whit.ledger import Assigned, Kept, Ledger
+from whit.measure import Figures, Parity
+from whit.metrics import Metric, named
+from whit.network import Network
+from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.progress import Progress
+from whit.runtime import load, open_onnx
+from whit.toml import dumps
+
+__all__ = ["Result", "compress"]
+
+Model = TypeVar("Model")
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Generic[Model]):
+    """A compressed network, with the proof.
+
+    Attributes:
+        model: The network, an instance of the class that was given.
+        plan: What was done.
+        ledger: What was decided, in replay order.
+        before: The network that was given, as an fp32 ONNX file in ONNX Runtime.
+        after: The ``.whit`` file in ONNX Runtime.
+        parity: Between ``model`` and the ``.whit`` file in ONNX Runtime.
+        metric: What ``quality`` is.
+        skipped: What could not be pruned or quantized, and why.
+        seconds: How long it all took.
+        file: The ``.whit`` file's bytes.
+        onnx: The ``.onnx`` file's bytes.
+    """
+
+    model: Model
+    plan: Plan
+    ledger: Ledger
+    before: Figures
+    after: Figures
+    parity: Parity
+    metric: Metric
+    skipped: tuple[Skipped, ...]
+    seconds: float
+    file: bytes
+    onnx: bytes
+
+
+def compress(
+    model: Model,
+    plan: Plan | Step,
+    *,
+    data: Data | tuple[Array, Array],
+    metric: str | Metric = "accuracy",
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Result[Model]:
+    """Compress a network by a plan, and measure the file that comes out.
+
+    Args:
+        model: A ``torch.nn.Module``; it is not changed.
+        plan: What to do.
+        data: Training samples to calibrate and fine-tune on and test samples for the last number, or ``(x, y)``, of
+            which a fifth is held out for testing.
+        metric: ``"accuracy"``, ``"mae"``, ``"mse"`` or a ``whit.metrics.Metric``.
+        threads: Of ONNX Runtime, when latency is measured.
+        progress: Shows what is under way.
+
+    Returns:
+        The compressed network with its ledger and figures.
+
+    Raises:
+        PlanError, DataError, ModelError: What was given cannot be used; the message says why.
+        ParityError: The exported network does not compute what ``model`` computes.
+    """
+    start = perf_counter()
+    progress = progress or Progress()
+    plan = plan if isinstance(plan, Plan) else Plan(plan)
+    data = as_data(data)
+    metric = named(metric)
+    original = _network(model, data.train)
+    _check(original, data, metric)
+    run = _Run(original, data, metric, progress)
+    for step in plan.steps:
+        run.take(step)
+    run.settle()
+    with TemporaryDirectory(prefix="whit-") as folder:
+        delivered = _deliver(run, plan, Path(folder))
+        before, after, found = _measure(run, delivered, threads, progress)
+        return Result(
+            model=cast(Any, run.network).module,
+            plan=plan,
+            ledger=run.ledger,
+            before=before,
+            after=after,
+            parity=found,
+            metric=metric,
+            skipped=tuple(run.skipped),
+            seconds=perf_counter() - start,
+            file=delivered.whit.read_bytes(),
+            onnx=delivered.onnx.read_bytes(),
+        )
+
+
+def _network(model: object, samples: Samples) -> Network:
+    """The frontend of the framework that a model belongs to; a framework nobody imported is not asked."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from whit.torch.network import TorchNetwork
+
+        return TorchNetwork.of(model, samples)
+    raise ModelError(
+        f"whit.compress takes a torch.nn.Module, not {type(model).__name__}; for a JAX pytree use whit.jax.compress"
+    )
+
+
+def _check(network: Network, data: Data, metric: Metric) -> None:
+    """Targets that cannot be judged are found before anything long begins."""
+    for samples in (data.train, data.test):
+        outputs = network.predict(samples, most=2)
+        if not np.isfinite(outputs).all():
+            raise ModelError(f"the network gives NaN or infinite outputs on the {samples.name}")
+        metric.check(outputs, samples)
+
+
+class _Run:
+    """A network on its way through a plan."""
+
+    def __init__(self, original: Network, data: Data, metric: Metric, progress: Progress) -> None:
+        self.original = original
+        self.network = original.copy()
+        self.data = data
+        self.metric = metric
+        self.progress = progress
+        self.ledger = Ledger()
+        self.skipped: list[Skipped] = []
+
+    def take(self, step: Step) -> None:
+        """Decide, apply and record one step."""
+        match step:
+            case FoldBatchNorm():
+                self._record(decide.folds(self.network))
+            case Prune(unit="weight"):
+                self._record(decide.single_weights(step, self.network))
+            case Prune():
+                self._cut(step)
+            case Quantize():
+                decisions, skipped = decide.rounding(step, self.network, self.ledger, self.data.train)
+                if not decisions:
+                    raise PlanError(f"Quantize: nothing could be quantized; {_reasons(skipped)}")
+                self.skipped += skipped
+                self._record(decisions)
+            case Finetune():
+                self.network.finetune_(step, self.data.train, self.metric, self.ledger, self.original, self.progress)
+                self._record(decide.re_rounded(self.network, self.ledger))
+
+    def _record(self, decisions: Any) -> None:
+        self.network.apply_(decisions)
+        self.ledger = self.ledger.record(*decisions)
+
+    def _cut(self, step: Prune) -> None:
+        """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""
+        broken: frozenset[str] = frozenset()
+        decisions, skipped = decide.channels(step, self.network)
+        if not _same(self.network, decisions, self.data.train):
+            broken = frozenset(one.group for one in decisions if not _same(self.network, [one], self.data.train))
+            decisions, skipped = decide.channels(step, self.network, broken)
+            if not broken or not _same(self.network, decisions, self.data.train):
+                raise ModelError(
+                    f"cutting the channels of {listed(one.group for one in decisions)} does not give the same network "
+                    "as zeroing them; leave them out by a rule, and please report the architecture"
+                )
+        if not decisions and step.amount > 0:
+            raise PlanError(f"Prune: no channel could be cut; {_reasons(skipped)}")
+        self.skipped += skipped
+        self._record(decisions)
+
+    def settle(self) -> None:
+        """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""
+        rounded = self.ledger.rounded()
+        rest = {name: np.array(x) for name, x in self.network.values().items() if name not in rounded}
+        self.ledger = self.ledger.record(*(Assigned(parameter=name, values=x) for name, x in rest.items()))
+
+
+def _same(network: Network, decisions: list[Kept], samples: Samples) -> bool:
+    """Whether the network with channels cut computes what it computes with the same channels zeroed."""
+    values = network.values()
+    zeroed: dict[str, Array] = {}
+    for decision in decisions:
+        for (parameter, axis), keep in decision.axes.items():
+            array = zeroed.setdefault(parameter, np.array(values[parameter]))
+            gone = np.setdiff1d(np.arange(array.shape[axis]), keep)
+            array[(slice(None),) * axis + (gone,)] = 0
+    masked, cut = network.copy(), network.copy()
+    masked.apply_([Assigned(parameter=name, values=array) for name, array in zeroed.items()])
+    cut.apply_(decisions)
+    expected = masked.predict(samples, most=4)
+    try:
+        found = cut.predict(samples, most=4)
+    except Exception:  # the user's code fixes a size: whatever it raises, this cut is not one it can take
+        return False
+    scale = max(1.0, float(np.abs(expected).max()))
+    return found.shape == expected.shape and float(np.abs(found - expected).max()) <= _TOLERANCE * scale
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Delivered:
+    before: Path
+    onnx: Path
+    whit: Path
+
+
+def _deliver(run: _Run, plan: Plan, folder: Path) -> _Delivered:
+    files = _Delivered(before=folder / "before.onnx", onnx=folder / "model.onnx", whit=folder / "model.whit")
+    with run.progress.bar("exporting", 2) as bar:
+        run.original.export(files.before, Ledger())
+        bar.advance()
+        run.network.export(files.onnx, run.ledger)
+        bar.advance()
+    about = {"plan": dumps(plan), "metric": run.metric.name, "versions": measure.versions()}
+    files.whit.write_bytes(store.encode(run.ledger, files.onnx.read_bytes(), about))
+    return files
+
+
+def _measure(run: _Run, files: _Delivered, threads: int, progress: Progress) -> tuple[Figures, Figures, Parity]:
+    test, metric = run.data.test, run.metric
+    before = open_onnx(files.before, threads=0)
+    after = load(files.whit, threads=0)
+    outputs = {
+        "before": measure.predictions(before, test, progress, "testing the original"),
+        "after": measure.predictions(after, test, progress, "testing the result"),
+    }
+    found = measure.parity(run.network.predict(test), outputs["after"], metric)
+    single = (open_onnx(files.before, threads=threads), load(files.whit, threads=threads))
+    with progress.bar("timing", 1):
+        times = measure.latencies(single, test.take(slice(0, 1))[0])
+    figures: list[Figures] = []
+    sizes = ((files.before, files.before), (files.whit, files.onnx))
+    for network, key, (file, onnx), time in zip(
+        (run.original, run.network), ("before", "after"), sizes, times, strict=True
+    ):
+        parameters, nonzero = measure.weights(network)
+        figures.append(
+            Figures(
+                parameters=parameters,
+                nonzero=nonzero,
+                bytes=file.stat().st_size,
+                bytes_onnx=onnx.stat().st_size,
+                macs=network.graph().macs(),
+                latency_ms=time,
+                quality=metric(outputs[key], test.targets),
+            )
+        )
+    return figures[0], figures[1], found
+
+
+def _reasons(skipped: list[Skipped]) -> str:
+    return "; ".join(f"{one.layer}: {one.reason}" for one in skipped) or "no layer was chosen"

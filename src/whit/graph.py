@@ -1,0 +1,147 @@
+"""A network as data: which operations run, on which tensors, with which parameters.
+
+Frontends describe a network as a ``Graph``; everything that decides reads it from there. The vocabulary of kinds is
+small and names no framework. An operation that a frontend cannot translate keeps its framework's own name as its
+kind, and whoever meets it treats it as opaque.
+
+===============  =====================================  =============================================
+kind             inputs                                 attributes
+===============  =====================================  =============================================
+``conv``         x, weight, bias or none                ``groups``
+``linear``       x, weight, bias or none
+``batch_norm``   x, weight, bias, mean, variance
+``pool``         x
+``mean``         x                                      ``axes``, ``keepdim``
+``concat``       every part                             ``axis``
+``reshape``      x
+``permute``      x                                      ``axes``
+``slice``        x                                      ``axis``, ``start``, ``stop``, ``step``
+``pad``          x                                      ``axes`` (those that grow)
+``add`` ...      one or more (see ``ELEMENTWISE``)
+===============  =====================================  =============================================
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal
+
+__all__ = ["ELEMENTWISE", "Graph", "Layer", "Operation", "Tensor"]
+
+ELEMENTWISE = frozenset(
+    {"add", "sub", "mul", "div", "neg", "relu", "clip", "leaky_relu", "elu", "sigmoid", "tanh", "silu", "gelu"}
+    | {"hardswish", "hardsigmoid", "identity"}
+)
+"""Kinds that act on each position by itself, with NumPy's broadcasting between their inputs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tensor:
+    """One value in the graph.
+
+    Attributes:
+        name: Unique in the graph. A parameter has the name that the user's own state has for it; an activation has
+            the name under which the frontend can quantize it.
+        shape: As captured, with ``Graph.batch`` samples where there is a batch axis.
+        role: ``"parameter"`` also means a buffer that has a name in the network's state.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: Literal["input", "parameter", "constant", "activation"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """One step of the computation; see the module's table for kinds, inputs and attributes.
+
+    Attributes:
+        layer: Name of the module that ran it, ``""`` for the network itself.
+    """
+
+    kind: str
+    inputs: tuple[str, ...]
+    output: str
+    layer: str
+    attributes: Mapping[str, int | bool | tuple[int, ...]] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """An operation with a weight matrix: what rules match, what is pruned and quantized.
+
+    Attributes:
+        name: Dotted name of the weight without its last part (``layer1.0.conv1``).
+        weight: Name of the weight parameter.
+        bias: Name of the bias parameter, if there is one.
+        macs: Multiply-accumulate operations for one sample, over all uses of the layer.
+    """
+
+    name: str
+    kind: str
+    weight: str
+    bias: str | None
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graph:
+    """A network as data.
+
+    Attributes:
+        tensors: Every tensor by name.
+        operations: In the order in which they run.
+        inputs: Names of the network's inputs, in the order of its arguments.
+        outputs: Names of the network's outputs.
+        batch: How many samples the shapes were captured with.
+    """
+
+    tensors: Mapping[str, Tensor]
+    operations: tuple[Operation, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    batch: int
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return self.tensors[name].shape
+
+    def is_parameter(self, name: str) -> bool:
+        """Whether a tensor is a parameter or a named buffer."""
+        return name in self.tensors and self.tensors[name].role == "parameter"
+
+    def macs_of(self, operation: Operation) -> int:
+        """Multiply-accumulates of one operation for one sample; only weight matrices count."""
+        if operation.kind not in ("conv", "linear"):
+            return 0
+        weight = self.shape(operation.inputs[1])
+        return prod(self.shape(operation.output)) // self.batch * prod(weight[1:])
+
+    def macs(self) -> int:
+        """Multiply-accumulates of the network for one sample."""
+        return sum(self.macs_of(operation) for operation in self.operations)
+
+    def matrix_operations(self) -> Iterator[Operation]:
+        """The operations whose weight is a parameter: each is a use of a ``Layer``."""
+        for operation in self.operations:
+            if operation.kind in ("conv", "linear") and self.is_parameter(operation.inputs[1]):
+                yield operation
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer once, in the order of first use."""
+        found: dict[str, Layer] = {}
+        for operation in self.matrix_operations():
+            weight = operation.inputs[1]
+            macs = self.macs_of(operation) + (found[weight].macs if weight in found else 0)
+            bias = next((name for name in operation.inputs[2:3] if self.is_parameter(name)), None)
+            name = weight.rpartition(".")[0] or weight
+            found[weight] = Layer(name=name, kind=operation.kind, weight=weight, bias=bias, macs=macs)
+        return tuple(found.values())
+
+    def consumers(self) -> dict[str, list[Operation]]:
+        """For every tensor, the operations that read it."""
+        readers: dict[str, list[Operation]] = {name: [] for name in self.tensors}
+        for operation in self.operations:
+            for name in operation.inputs:
+                readers[name].append(operation)
+        return readers

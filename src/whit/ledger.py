@@ -1,0 +1,223 @@
+"""Decisions as data: what every step chose, and the order in which to replay it.
+
+The ledger, replayed on a fresh instance of the user's own class, rebuilds the compressed network. Structural decisions
+(``Folded``, ``Kept``) are replayed in the order in which they were made. Decisions on the values of one tensor
+(``Masked``, ``Rounded``, ``RoundedActivation``, ``Assigned``) stand once a tensor, as decided last, in the shapes that
+the structure leaves; they are replayed after it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whit.formats import Codes, Floats, Int, Integers
+
+__all__ = [
+    "Assigned",
+    "Axis",
+    "Decision",
+    "Folded",
+    "Kept",
+    "Ledger",
+    "Masked",
+    "Rounded",
+    "RoundedActivation",
+    "bias_codes",
+    "bias_scale",
+    "matrix",
+]
+
+
+Number = TypeVar("Number", bound=np.generic)
+
+
+class Axis(NamedTuple):
+    """One axis of one parameter."""
+
+    parameter: str
+    axis: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Folded:
+    """A batch normalisation was multiplied into the layer before it and is the identity from then on."""
+
+    batch_norm: str
+    into: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """Channels were cut: of every axis only these indices are kept.
+
+    Attributes:
+        group: Name of the group of coupled channels.
+        axes: Indices that stay, int64, rising.
+    """
+
+    group: str
+    axes: Mapping[Axis, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Masked:
+    """Single weights are zero and stay zero where ``mask`` is False; ``mask.shape == weights.shape``."""
+
+    parameter: str
+    mask: NDArray[np.bool_]
+
+    def cut(self, axis: int, keep: NDArray[np.int64]) -> "Masked":
+        """The decision after indices of an axis were cut."""
+        return replace(self, mask=self.mask.take(keep, axis))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rounded:
+    """A weight holds codes: ``weights ~= (codes - zero_point) * scale`` as a matrix of one row an output channel.
+
+    Attributes:
+        parameter: Name of the weight.
+        target: The number format.
+        shape: Of the weight; the matrix has ``shape[axis]`` rows.
+        axis: The output channels' axis, 0 or more.
+        codes: ``(rows, columns)``, int32.
+        scale: ``(1 or rows, groups)``, float32.
+        zero_point: Same shape as ``scale``, int32.
+    """
+
+    parameter: str
+    target: Int
+    shape: tuple[int, ...]
+    codes: Integers
+    scale: Floats
+    zero_point: Integers
+    axis: int = 0
+
+    @classmethod
+    def of(cls, parameter: str, target: Int, shape: tuple[int, ...], codes: Codes, axis: int = 0) -> "Rounded":
+        """The decision that a quantizer's codes make."""
+        return cls(parameter=parameter, target=target, shape=shape, axis=axis, **codes._asdict())
+
+    def values(self) -> Floats:
+        """The weights that the codes stand for, in the weight's own shape."""
+        return self.shaped(self.target.dequantize(self.codes, self.scale, self.zero_point))
+
+    def shaped(self, matrix: NDArray[Number]) -> NDArray[Number]:
+        """A matrix of one row an output channel in the weight's own shape."""
+        rest = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        return np.ascontiguousarray(np.moveaxis(matrix.reshape(self.shape[self.axis], *rest), 0, self.axis))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundedActivation:
+    """An activation is rounded to a grid, one scale for the tensor.
+
+    Attributes:
+        tensor: Its name in the graph.
+        target: The number format.
+        scale: 0-d, float32.
+        zero_point: 0-d, int32.
+    """
+
+    tensor: str
+    target: Int
+    scale: Floats
+    zero_point: Integers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assigned:
+    """A parameter or buffer has these values, in its own shape and dtype."""
+
+    parameter: str
+    values: NDArray[np.generic]
+
+    def cut(self, axis: int, keep: NDArray[np.int64]) -> "Assigned":
+        """The decision after indices of an axis were cut."""
+        return replace(self, values=self.values.take(keep, axis))
+
+
+Decision = Folded | Kept | Masked | Rounded | RoundedActivation | Assigned
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Every decision that still stands, in replay order.
+
+    >>> ledger = Ledger().record(Masked(parameter="w", mask=np.array([True, False, True])))
+    >>> kept = Kept(group="w", axes={Axis("w", 0): np.array([1, 2])})
+    >>> [type(decision).__name__ for decision in ledger.record(kept)]
+    ['Kept', 'Masked']
+    >>> ledger.record(kept).masks()["w"].mask.tolist()
+    [False, True]
+    """
+
+    structure: tuple[Folded | Kept, ...] = ()
+    values: tuple[Masked | Rounded | RoundedActivation | Assigned, ...] = ()
+
+    def __iter__(self) -> Iterator[Decision]:
+        yield from self.structure
+        yield from self.values
+
+    def record(self, *decisions: Decision) -> "Ledger":
+        """The ledger with more decisions; what they replace is gone, what they cut is cut."""
+        structure = list(self.structure)
+        values = {_place(decision): decision for decision in self.values}
+        for decision in decisions:
+            if isinstance(decision, Folded):
+                structure.append(decision)
+            elif isinstance(decision, Kept):
+                structure.append(decision)
+                for (parameter, axis), keep in decision.axes.items():
+                    for place, old in list(values.items()):
+                        if isinstance(old, Masked | Assigned) and old.parameter == parameter:
+                            values[place] = old.cut(axis, keep)
+                        elif place == (Rounded, parameter):
+                            del values[place]  # the step that cuts rounds again
+            else:
+                values[_place(decision)] = decision
+        order = (Masked, Rounded, RoundedActivation, Assigned)
+        ordered = sorted(values.values(), key=lambda decision: order.index(type(decision)))
+        return Ledger(structure=tuple(structure), values=tuple(ordered))
+
+    def masks(self) -> dict[str, Masked]:
+        """Masks by parameter."""
+        return {decision.parameter: decision for decision in self.values if isinstance(decision, Masked)}
+
+    def rounded(self) -> dict[str, Rounded]:
+        """Codes by parameter."""
+        return {decision.parameter: decision for decision in self.values if isinstance(decision, Rounded)}
+
+    def activations(self) -> dict[str, RoundedActivation]:
+        """Rounded activations by tensor."""
+        return {decision.tensor: decision for decision in self.values if isinstance(decision, RoundedActivation)}
+
+    def assigned(self) -> dict[str, NDArray[np.generic]]:
+        """Plain values by parameter."""
+        return {decision.parameter: decision.values for decision in self.values if isinstance(decision, Assigned)}
+
+
+def matrix(weights: NDArray[Any], axis: int = 0) -> Floats:
+    """A weight as a matrix ``(weights.shape[axis], -1)``, one row an output channel, float32."""
+    rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
+    return np.ascontiguousarray(rows, np.float32)
+
+
+def bias_scale(step: float, weight: Rounded) -> Floats:
+    """The scale in which integer kernels add a bias: the input's times the weight's, ``(1 or rows,)``, float32."""
+    return (np.float32(step) * weight.scale[:, 0]).astype(np.float32)
+
+
+def bias_codes(bias: Floats, scale: Floats) -> Integers:
+    """A bias as int32 codes of that scale."""
+    codes = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+    return np.clip(codes, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
+
+
+def _place(decision: Masked | Rounded | RoundedActivation | Assigned) -> tuple[type, str]:
+    """What a decision on values is about; a later decision on the same place replaces it."""
+    name = decision.tensor if isinstance(decision, RoundedActivation) else decision.parameter
+    return type(decision), name

@@ -1,0 +1,67 @@
+"""What the middle asks of a framework: describe a network, and apply decisions to it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from whit.data import Array, Samples
+from whit.graph import Graph
+from whit.ledger import Decision, Folded, Ledger
+from whit.metrics import Metric
+from whit.plan import Finetune
+from whit.progress import Progress
+from whit.ranges import Histogram
+
+__all__ = ["Network"]
+
+
+class Network(ABC):
+    """A network that a frontend holds: its own copy, free to edit."""
+
+    @abstractmethod
+    def copy(self) -> "Network":
+        """Another one, equal and independent."""
+
+    @abstractmethod
+    def graph(self) -> Graph:
+        """What it computes now."""
+
+    @abstractmethod
+    def values(self) -> Mapping[str, Array]:
+        """Parameters and buffers by name, as arrays that are not to be written to."""
+
+    @abstractmethod
+    def parameters(self) -> Mapping[str, Array]:
+        """The parameters among ``values``: what is trained, without buffers, each once."""
+
+    @abstractmethod
+    def foldable(self) -> Sequence[Folded]:
+        """The batch normalisations that can be folded into the layer before them."""
+
+    @abstractmethod
+    def apply_(self, decisions: Sequence[Decision]) -> None:
+        """Edit the network as decided."""
+
+    @abstractmethod
+    def observe(self, tensors: Sequence[str], samples: Samples, most: int) -> dict[str, Histogram]:
+        """What the values of activations are over the first ``most`` samples."""
+
+    @abstractmethod
+    def finetune_(
+        self,
+        step: Finetune,
+        samples: Samples,
+        metric: Metric,
+        ledger: Ledger,
+        teacher: "Network",
+        progress: Progress,
+    ) -> None:
+        """Train in place: masks hold, weights and activations that are rounded are trained through the rounding."""
+
+    @abstractmethod
+    def predict(self, samples: Samples, most: int | None = None) -> Array:
+        """Outputs for the first ``most`` samples."""
+
+    @abstractmethod
+    def export(self, path: Path, ledger: Ledger) -> None:
+        """Write the network as an ONNX file; what the ledger rounds is stored as integers."""

@@ -1,0 +1,81 @@
+"""Where activations are rounded, so that a runtime can stay in integers between layers.
+
+A runtime runs an operation in integers when everything it reads and what it hands on is rounded. So a rounded layer's
+input is rounded where it is made, for all who read it; what it makes is rounded after the activation function that
+follows; and an operation that only combines rounded values (an addition, a concatenation, a pooling) hands on a
+rounded value too. The output of the network stays in floating point.
+"""
+
+from collections.abc import Collection
+
+from whit.graph import Graph, Operation
+
+__all__ = ["rounded_activations"]
+
+_MOVES = frozenset({"reshape", "permute", "slice", "identity"})
+"""Kinds that hand on values as they are: rounding before them is rounding after them."""
+_COMBINES = frozenset({"add", "concat", "mean", "pool", "mul"})
+"""Kinds that runtimes run in integers between rounded values."""
+_FUSES = frozenset({"relu", "clip", "batch_norm", "identity", "leaky_relu"})
+"""Kinds that runtimes merge into the operation before them."""
+
+
+def rounded_activations(graph: Graph, weights: Collection[str]) -> dict[str, str]:
+    """The activations to round when the layers with these weights run in integers.
+
+    Args:
+        graph: The network.
+        weights: Names of the weights of the layers.
+
+    Returns:
+        For every tensor to round, the weight of the layer that it is rounded for.
+    """
+    return _Placement(graph).place(weights)
+
+
+class _Placement:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.makers = {operation.output: operation for operation in graph.operations}
+        self.readers = graph.consumers()
+
+    def place(self, weights: Collection[str]) -> dict[str, str]:
+        chosen: dict[str, str] = {}
+        integer = [operation for operation in self.graph.matrix_operations() if operation.inputs[1] in weights]
+        for operation in integer:
+            chosen.setdefault(self.source(operation.inputs[0]), operation.inputs[1])
+        for operation in self.graph.operations:
+            weight = self._rounded_for(operation, integer, chosen)
+            if weight is not None and (end := self.end(operation.output)) is not None:
+                chosen.setdefault(end, weight)
+        return chosen
+
+    def _rounded_for(self, operation: Operation, integer: list[Operation], chosen: dict[str, str]) -> str | None:
+        """The layer for whose sake an operation's output is rounded, or None where it need not be."""
+        if any(operation is one for one in integer):
+            return operation.inputs[1]
+        if operation.kind in _COMBINES:
+            found = [chosen.get(self.source(name)) for name in operation.inputs if not self.graph.is_parameter(name)]
+            if found and all(one is not None for one in found):
+                return found[0]
+        return None
+
+    def source(self, name: str) -> str:
+        """Where a value is made that reaches ``name`` unchanged."""
+        while (maker := self.makers.get(name)) is not None and self._hands_on(maker):
+            name = maker.inputs[0]
+        return name
+
+    def _hands_on(self, operation: Operation) -> bool:
+        return operation.kind in _MOVES or (operation.kind == "pool" and "max" in operation.output)
+
+    def end(self, name: str) -> str | None:
+        """Where a value is finished: after what runtimes merge into its maker; None where it leaves the network."""
+        while len(self.readers[name]) == 1 and self.readers[name][0].kind in _FUSES:
+            name = self.readers[name][0].output
+        reached = [name]
+        for one in reached:
+            if one in self.graph.outputs:
+                return None
+            reached += [reader.output for reader in self.readers[one] if reader.kind in _MOVES]
+        return name

@@ -1,0 +1,257 @@
+"""Plans as data: frozen steps in the order in which they run.
+
+Order is meaning: ``Finetune`` after ``Prune`` recovers what was lost, after ``Quantize`` it is quantization-aware
+training, and with ``distill`` the original network teaches. No step holds run state, so a plan can be written to a file
+(``whit.toml``), hashed, and varied with ``dataclasses.replace``.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Literal, TypeVar
+
+from whit.errors import PlanError, listed
+from whit.formats import Int
+from whit.quantizers import Nearest, Quantizer
+from whit.ranges import MinMax, Range
+from whit.scores import Magnitude, Score
+
+__all__ = ["Distill", "Finetune", "FoldBatchNorm", "Plan", "Prune", "Quantize", "Rule", "Step", "settings"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """What to do with some layers instead of what the step says; the first rule that matches a layer wins.
+
+    Attributes:
+        layers: Regular expression that must match a layer's whole name, e.g. ``r"layer3\\..*"``.
+        use: Settings for these layers, a step of the same kind without rules; None leaves the layers alone.
+    """
+
+    layers: str
+    use: "Prune | Quantize | None" = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.layers)
+        except re.error as error:
+            raise PlanError(f"Rule(layers={self.layers!r}) is not a regular expression: {error}") from error
+        if self.use is not None and self.use.rules:
+            raise PlanError(f"Rule(layers={self.layers!r}): the settings of a rule cannot have rules of their own")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldBatchNorm:
+    """Multiply every batch normalisation that follows a convolution or linear layer into that layer's weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prune:
+    """Remove the weights or channels that are worth least.
+
+    Attributes:
+        amount: Share to remove, from 0 up to but not including 1.
+        unit: Single ``"weight"``s become zero and stay zero (for bytes); whole ``"channel"``s, with everything coupled
+            to them, are cut out of the network (for time).
+        score: What each is worth.
+        scope: Take the share from every ``"layer"`` alike, or take the lowest scores of the whole network
+            (``"global"``; single weights only mean the same thing across layers when the layers are scaled alike).
+        multiple_of: With channels: how many are kept is rounded up to a multiple of this, for runtimes that work on
+            that many at a time.
+        rules: Other settings for some layers.
+    """
+
+    amount: float
+    unit: Literal["weight", "channel"] = "weight"
+    score: Score = Magnitude()
+    scope: Literal["layer", "global"] = "layer"
+    multiple_of: int = 1
+    rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount < 1:
+            raise PlanError(
+                f"Prune(amount={self.amount}): the share to remove lies in [0, 1); for half of them write 0.5"
+            )
+        _choice("Prune", "unit", self.unit, ("weight", "channel"))
+        _choice("Prune", "scope", self.scope, ("layer", "global"))
+        if self.multiple_of < 1:
+            raise PlanError(f"Prune(multiple_of={self.multiple_of}): keep a multiple of 1 or more channels")
+        _same_kind(self)
+        for rule in self.rules:
+            if isinstance(rule.use, Prune) and (rule.use.unit, rule.use.scope) != (self.unit, self.scope):
+                raise PlanError(
+                    f"the rule for {rule.layers!r} prunes {rule.use.unit}s by {rule.use.scope}, its step "
+                    f"{self.unit}s by {self.scope}: write two steps instead"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantize:
+    """Round weights, and activations if asked, to a number format.
+
+    Attributes:
+        weights: Format of the weights; None leaves them as they are.
+        activations: Format of the activations that these layers read and hand on, one scale a tensor; None leaves
+            them in floating point.
+        method: How the codes of the weights are chosen.
+        range: How much of the observed activations the grid covers.
+        samples: How many training samples to observe activations on, at most.
+        rules: Other settings for some layers.
+    """
+
+    weights: Int | None = Int(bits=8)
+    activations: Int | None = None
+    method: Quantizer = Nearest()
+    range: Range = MinMax()
+    samples: int = 512
+    rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.weights is None and self.activations is None:
+            raise PlanError("Quantize(weights=None, activations=None) does nothing; give a format for one of them")
+        if self.activations is not None and self.activations.per != "tensor":
+            raise PlanError(
+                f"Quantize(activations={self.activations}): activations have one scale a tensor; "
+                f'write Int(bits={self.activations.bits}, per="tensor", symmetric=False)'
+            )
+        if self.samples < 1:
+            raise PlanError(f"Quantize(samples={self.samples}): observe at least one sample")
+        _same_kind(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distill:
+    """Learn from the original network too (Hinton et al. 2015).
+
+    For labels, the KL divergence between the outputs softened by ``temperature``, times its square; for other targets
+    the mean squared error between the outputs.
+
+    Attributes:
+        weight: Share of the teacher's loss; the rest is the loss on the targets.
+        temperature: Divides the logits of both networks.
+    """
+
+    weight: float = 1.0
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight <= 1:
+            raise PlanError(f"Distill(weight={self.weight}): the teacher's share lies in (0, 1]")
+        if not (self.temperature > 0 and isfinite(self.temperature)):
+            raise PlanError(f"Distill(temperature={self.temperature}): a temperature is a positive number")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finetune:
+    """Train the network as it stands: masks hold, what is quantized is trained through its rounding.
+
+    Attributes:
+        epochs: Passes over the training samples; a fraction stops within a pass.
+        learning_rate: Highest rate, reached after a short warm-up and then lowered along a cosine to zero.
+        batch_size: Samples a step.
+        optimizer: ``"adamw"`` or ``"sgd"`` with Nesterov momentum 0.9.
+        weight_decay: Decoupled with AdamW, on weight matrices only.
+        loss: On the targets; None takes the metric's own (cross entropy for accuracy).
+        distill: Learn from the original network; None learns from the targets alone.
+        seed: Of the order of the samples.
+    """
+
+    epochs: float
+    learning_rate: float = 1e-3
+    batch_size: int = 128
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = 0.0
+    loss: Literal["cross_entropy", "mean_squared_error", "mean_absolute_error"] | None = None
+    distill: Distill | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate"):
+            value = getattr(self, name)
+            if not (value > 0 and isfinite(value)):
+                raise PlanError(f"Finetune({name}={value}): it is a positive number")
+        if self.batch_size < 1:
+            raise PlanError(f"Finetune(batch_size={self.batch_size}): a batch holds at least one sample")
+        if not (self.weight_decay >= 0 and isfinite(self.weight_decay)):
+            raise PlanError(f"Finetune(weight_decay={self.weight_decay}): it is zero or a positive number")
+        _choice("Finetune", "optimizer", self.optimizer, ("adamw", "sgd"))
+        losses = ("cross_entropy", "mean_squared_error", "mean_absolute_error")
+        if self.loss is not None:
+            _choice("Finetune", "loss", self.loss, losses)
+
+
+Step = FoldBatchNorm | Prune | Quantize | Finetune
+_Selective = TypeVar("_Selective", Prune, Quantize)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in the order in which they run, checked for orders that cannot work.
+
+    >>> plan = Plan(Prune(amount=0.5, unit="channel"), Finetune(epochs=1), Quantize())
+    >>> [type(step).__name__ for step in plan.steps]
+    ['Prune', 'Finetune', 'Quantize']
+    """
+
+    steps: tuple[Step, ...]
+
+    def __init__(self, *steps: Step) -> None:
+        object.__setattr__(self, "steps", steps)
+        if not steps:
+            raise PlanError("a plan without steps changes nothing; give it at least one step")
+        for step in steps:
+            if not isinstance(step, Step):
+                raise PlanError(f"{step!r} is not a step; steps are FoldBatchNorm, Prune, Quantize and Finetune")
+        quantized: Quantize | None = None
+        for place, step in enumerate(steps, 1):
+            if quantized is not None and isinstance(step, FoldBatchNorm | Prune):
+                raise PlanError(
+                    f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "
+                    "already rounded. Put it before Quantize"
+                )
+            if isinstance(step, Quantize):
+                quantized = step
+
+
+def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
+    """The settings that a step has for each layer it changes, without rules.
+
+    Raises:
+        PlanError: A rule matches no layer.
+
+    >>> quantize = Quantize(rules=(Rule(layers="head", use=None), Rule(layers="b.*", use=Quantize(weights=Int(bits=4)))))
+    >>> {name: use.weights.bits for name, use in settings(quantize, ["a", "b1", "b2", "head"]).items()}
+    {'a': 8, 'b1': 4, 'b2': 4}
+    """
+    chosen: dict[str, _Selective] = {}
+    unused = {rule.layers for rule in step.rules}
+    plain = replace(step, rules=())
+    for name in layers:
+        rule = next((rule for rule in step.rules if re.fullmatch(rule.layers, name)), None)
+        if rule is None:
+            chosen[name] = plain
+        elif rule.use is not None:
+            chosen[name] = rule.use  # type: ignore[assignment]
+        unused -= {rule.layers for rule in step.rules if re.fullmatch(rule.layers, name)}
+    if unused:
+        raise PlanError(
+            f"{type(step).__name__}: the rule for {listed(sorted(unused))} matches no layer; "
+            f"the layers are {listed(layers, most=40)}"
+        )
+    return chosen
+
+
+def _choice(step: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise PlanError(f"{step}({name}={value!r}): choose one of {listed(choices)}")
+
+
+def _same_kind(step: Prune | Quantize) -> None:
+    for rule in step.rules:
+        if rule.use is not None and type(rule.use) is not type(step):
+            raise PlanError(
+                f"the rule for {rule.layers!r} uses {type(rule.use).__name__} in a {type(step).__name__} step; "
+                f"give it a {type(step).__name__} or None"
+            )

@@ -1,0 +1,79 @@
+"""Save what was compressed, and load it into a fresh network of the user's own class."""
+
+import copy
+import sys
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from whit.errors import ModelError, OutputError, WeightsError, listed
+from whit.ledger import Ledger
+from whit.store import read, write_whole
+
+__all__ = ["HasFile", "load", "save"]
+
+Model = TypeVar("Model")
+
+
+class HasFile(Protocol):
+    """What can be saved: a result holds the very bytes that were measured."""
+
+    @property
+    def file(self) -> bytes:
+        """The ``.whit`` file's bytes."""
+        ...
+
+
+def save(result: HasFile, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a result to a ``.whit`` file.
+
+    Raises:
+        OutputError: There is such a file already (unless ``overwrite``), or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already; choose another name or pass overwrite=True")
+    write_whole(path, result.file)
+
+
+def load(path: str | Path, *, into: Model) -> Model:
+    """A copy of ``into`` as the compressed network in a ``.whit`` file.
+
+    Args:
+        path: The file.
+        into: A fresh instance of the class that was compressed (it is not changed), or for JAX a pytree of the same
+            structure.
+
+    Raises:
+        FileError: The file cannot be read.
+        WeightsError: The file holds another network; missing and surplus names are listed.
+    """
+    ledger = read(path).ledger()
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(into, torch.nn.Module):
+        return _into_module(ledger, into, path)
+    raise ModelError(f"whit.load takes a torch.nn.Module or a JAX pytree to load into, not {type(into).__name__}")
+
+
+def _into_module(ledger: Ledger, into: Model, path: str | Path) -> Model:
+    from torch import nn
+
+    from whit.torch import edit
+
+    assert isinstance(into, nn.Module)
+    module = copy.deepcopy(into)
+    edit.apply_(module, ledger.structure)
+    check_names(set(edit.state_of(module)), ledger, path)
+    edit.apply_(module, ledger.values)
+    return module.eval()  # pyright: ignore[reportReturnType] (a copy of what came in)
+
+
+def check_names(names: set[str], ledger: Ledger, path: str | Path) -> None:
+    """Raise ``WeightsError`` unless the ledger gives a value to just these names."""
+    given = set(ledger.assigned()) | set(ledger.rounded())
+    if missing := sorted(names - given):
+        surplus = sorted(given - names)
+        raise WeightsError(
+            f"{path} holds another network: it lacks {listed(missing)}; it has {listed(surplus)} that the network has not"
+        )
+    if surplus := sorted(given - names):
+        raise WeightsError(f"{path} holds another network: it has {listed(surplus)} that the network has not")

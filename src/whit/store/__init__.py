@@ -1,0 +1,5 @@
+"""The ``.whit`` file: a compressed network and what was decided about it, safe to open."""
+
+from whit.store.files import Stored, encode, read, write_whole
+
+__all__ = ["Stored", "encode", "read", "write_whole"]

@@ -1,0 +1,122 @@
+"""A name for every activation of an eager module, and a place to step in.
+
+While a ``Tracker`` is active, every torch function that returns a floating-point tensor is counted; its place in the
+count and its name (``7.relu``) name the tensor. The same code path gives the same names, in eager mode as in
+``torch.export``, so what the exported graph says about an activation can be done to the eager one.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from whit.errors import ModelError, listed
+from whit.ledger import RoundedActivation
+from whit.torch.fake_quantize import fake_quantize
+
+__all__ = ["INPUT", "RoundedActivations", "Tracker", "activations_of", "round_activations_"]
+
+INPUT = "input"
+"""Inputs of the network are named ``input.0``, ``input.1``, ..."""
+
+
+class Tracker(TorchFunctionMode):
+    """Calls ``visit(name, tensor)`` on every activation and goes on with the tensor that it returns."""
+
+    def __init__(self, visit: Callable[[str, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.visit = visit
+        self.count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the function, then visit its result."""
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.is_floating_point():
+            name = f"{self.count}.{getattr(func, '__name__', 'function')}"
+            self.count += 1
+            return self.visit(name, result)
+        return result
+
+    def inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Visit the network's arguments."""
+        return tuple(
+            self.visit(f"{INPUT}.{place}", arg) if isinstance(arg, Tensor) and arg.is_floating_point() else arg
+            for place, arg in enumerate(args)
+        )
+
+
+class RoundedActivations(nn.Module):
+    """Rounds chosen activations on every forward pass of the module that it is attached to.
+
+    Kept as a submodule of its hooks only: it has no parameters and leaves the network's state as it is.
+    """
+
+    def __init__(self, decisions: Mapping[str, RoundedActivation]) -> None:
+        super().__init__()
+        self.decisions = dict(decisions)
+        self.active: list[tuple[Tracker, set[str]]] = []
+        for place, decision in enumerate(self.decisions.values()):
+            scale = torch.tensor(float(decision.scale), dtype=torch.float32)
+            zero_point = torch.tensor(int(decision.zero_point), dtype=torch.int32)
+            self.register_buffer(f"scale_{place}", scale)
+            self.register_buffer(f"zero_point_{place}", zero_point)
+        self.places = {name: place for place, name in enumerate(self.decisions)}
+
+    def round(self, name: str, x: Tensor) -> Tensor:
+        """The tensor rounded, if a decision says so."""
+        place = self.places.get(name)
+        if place is None:
+            return x
+        target = self.decisions[name].target
+        scale, zero_point = self.get_buffer(f"scale_{place}"), self.get_buffer(f"zero_point_{place}")
+        return fake_quantize(x, scale, zero_point, 0, target.low, target.high)
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Forward pre-hook."""
+        seen: set[str] = set()
+
+        def visit(name: str, x: Tensor) -> Tensor:
+            seen.add(name)
+            return self.round(name, x)
+
+        tracker = Tracker(visit)
+        args = tracker.inputs(args)
+        tracker.__enter__()
+        self.active.append((tracker, seen))
+        return args
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        """Forward hook, called after an error too."""
+        if not self.active:
+            return
+        tracker, seen = self.active.pop()
+        tracker.__exit__(None, None, None)
+        missing = sorted(self.places.keys() - seen)
+        if missing and result is not None:
+            raise ModelError(
+                f"the forward pass no longer computes {listed(missing)}, which this network rounds: its code took "
+                "another path than when it was quantized. Quantize it again on this path"
+            )
+
+
+def activations_of(module: nn.Module) -> RoundedActivations | None:
+    """What rounds a module's activations, if anything does."""
+    for hook in module._forward_pre_hooks.values():  # pyright: ignore[reportPrivateUsage]
+        owner = getattr(hook, "__self__", None)
+        if isinstance(owner, RoundedActivations):
+            return owner
+    return None
+
+
+def round_activations_(module: nn.Module, decisions: Mapping[str, RoundedActivation]) -> None:
+    """Round these activations on every forward pass from now on, and no others."""
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):  # pyright: ignore[reportPrivateUsage]
+        for key, hook in list(hooks.items()):
+            if isinstance(getattr(hook, "__self__", None), RoundedActivations):
+                del hooks[key]
+    if decisions:
+        rounded = RoundedActivations(decisions)
+        module.register_forward_pre_hook(rounded.enter, prepend=True)
+        module.register_forward_hook(rounded.leave, always_call=True)

@@ -1,0 +1,142 @@
+"""A module as a graph, read from ``torch.export``; the module itself stays as it is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.fx import Node
+
+from whit.errors import ModelError
+from whit.graph import Graph, Operation
+from whit.graph import Tensor as GraphTensor
+from whit.torch.activations import INPUT, Tracker
+from whit.torch.translate import translate
+
+__all__ = ["capture"]
+
+
+@torch.library.custom_op("whit::mark", mutates_args=())
+def _mark(x: Tensor, name: str) -> Tensor:
+    """The identity, which puts the name of an activation into the exported graph."""
+    return x.clone()
+
+
+@_mark.register_fake
+def _(x: Tensor, name: str) -> Tensor:
+    return torch.empty_like(x)
+
+
+class _Marked(nn.Module):
+    """A network whose activations are marked with their names."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *args: Any) -> Any:
+        with Tracker(lambda name, x: _mark(x, name)):
+            return self.network(*args)
+
+
+def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Graph:
+    """Describe a module by running it once, symbolically, on inputs of these shapes.
+
+    Raises:
+        ModelError: ``torch.export`` cannot follow the module's code; the message says where.
+    """
+    module.eval()
+    try:
+        with torch.no_grad():
+            program = torch.export.export(_Marked(module), tuple(inputs), strict=False)
+    except Exception as error:  # torch.export raises whatever the traced code raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"torch.export cannot follow {type(module).__name__} on inputs of shape "
+            f"{[tuple(x.shape) for x in inputs]}: {reason}"
+        ) from error
+    return _Reader(program, batch=inputs[0].shape[0]).graph()
+
+
+class _Reader:
+    """Reads an exported program into a graph."""
+
+    def __init__(self, program: ExportedProgram, batch: int) -> None:
+        self.program = program
+        self.batch = batch
+        self.names: dict[Node, str] = {}
+        self.tensors: dict[str, GraphTensor] = {}
+        self.inputs: list[str] = []
+
+    def graph(self) -> Graph:
+        nodes = list(self.program.graph.nodes)
+        self._name_placeholders(nodes)
+        for node in nodes:
+            if node.target is torch.ops.whit.mark.default:
+                marked, name = cast(tuple[Node, str], node.args)
+                self.names[node] = name
+                self.names[marked] = self.names.get(marked, name) if marked.op == "placeholder" else name
+        operations: list[Operation] = []
+        outputs: list[str] = []
+        for node in nodes:
+            if node.op == "output":
+                outputs = [self._name(one) for one in node.all_input_nodes]
+            elif node.op == "get_attr":
+                self._add(node, self._name(node), "constant")
+            elif node.op == "call_function":
+                operations += self._operation(node)
+        return Graph(
+            tensors=self.tensors,
+            operations=tuple(operations),
+            inputs=tuple(self.inputs),
+            outputs=tuple(outputs),
+            batch=self.batch,
+        )
+
+    def _name_placeholders(self, nodes: Sequence[Node]) -> None:
+        specs = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}  # pyright: ignore
+        for node in nodes:
+            if node.op != "placeholder":
+                continue
+            spec = specs[node.name]
+            if spec.kind == InputKind.USER_INPUT:
+                self.names[node] = f"{INPUT}.{len(self.inputs)}"
+                self.inputs.append(self.names[node])
+                self._add(node, self.names[node], "input")
+            elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+                self.names[node] = str(spec.target).removeprefix("network.")
+                self._add(node, self.names[node], "parameter")
+            else:
+                self._add(node, self._name(node), "constant")
+
+    def _name(self, node: Node) -> str:
+        return self.names.get(node, node.name)
+
+    def _add(self, node: Node, name: str, role: Any) -> None:
+        value = node.meta.get("val")
+        shape = tuple(int(size) for size in value.shape) if isinstance(value, Tensor) else ()
+        self.tensors.setdefault(name, GraphTensor(name=name, shape=shape, role=role))
+
+    def _operation(self, node: Node) -> list[Operation]:
+        name = self._name(node)
+        self._add(node, name, "activation")
+        if node.target is torch.ops.whit.mark.default and self._name(cast(Node, node.args[0])) == name:
+            return []
+        kind, inputs, attributes = translate(node)
+        return [
+            Operation(
+                kind=kind,
+                inputs=tuple(self._name(one) for one in inputs),
+                output=name,
+                layer=_layer(node.meta.get("nn_module_stack")),
+                attributes=attributes,
+            )
+        ]
+
+
+def _layer(stack: Mapping[str, tuple[str, Any]] | None) -> str:
+    """Dotted name of the innermost module that ran a node."""
+    path = list(stack.values())[-1][0] if stack else ""
+    return path.removeprefix("network").removeprefix(".")

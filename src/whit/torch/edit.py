@@ -1,0 +1,165 @@
+"""Edits of an eager module, in place: slice its parameters and mend the attributes that carry sizes."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
+
+from whit.data import Array
+from whit.errors import ModelError, WeightsError
+from whit.graph import Graph
+from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Masked, Rounded, RoundedActivation
+from whit.torch.activations import activations_of, round_activations_
+
+__all__ = ["apply_", "foldable", "state_of", "tensor_of"]
+
+
+def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
+    """Apply decisions to a module, in order."""
+    activations = {d.tensor: d for d in decisions if isinstance(d, RoundedActivation)}
+    with torch.no_grad():
+        for decision in decisions:
+            match decision:
+                case Folded():
+                    _fold_(module, decision)
+                case Kept():
+                    _cut_(module, decision.axes)
+                case Masked():
+                    tensor_of(module, decision.parameter).mul_(torch.from_numpy(decision.mask))
+                case Rounded():
+                    _assign_(module, decision.parameter, decision.values())
+                case Assigned():
+                    _assign_(module, decision.parameter, decision.values)
+                case RoundedActivation():
+                    pass
+    if activations:
+        before = activations_of(module)
+        round_activations_(module, {**(before.decisions if before else {}), **activations})
+
+
+def tensor_of(module: nn.Module, name: str) -> Tensor:
+    """A parameter or buffer by its dotted name."""
+    owner, last = _owner(module, name)
+    tensor = getattr(owner, last, None)
+    if not isinstance(tensor, Tensor):
+        raise WeightsError(f"{type(module).__name__} has no parameter or buffer {name}")
+    return tensor
+
+
+def state_of(module: nn.Module) -> dict[str, Array]:
+    """Parameters and buffers by name, as arrays that share the module's memory."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
+
+
+def foldable(module: nn.Module, graph: Graph) -> list[Folded]:
+    """Batch normalisations that alone read the output of a convolution or linear layer, each used once."""
+    uses: dict[str, int] = {}
+    for operation in graph.operations:
+        uses[operation.layer] = uses.get(operation.layer, 0) + 1
+    makers = {operation.output: operation for operation in graph.matrix_operations()}
+    readers = graph.consumers()
+    found: list[Folded] = []
+    for operation in graph.operations:
+        maker = makers.get(operation.inputs[0]) if operation.kind == "batch_norm" else None
+        if maker is None or len(readers[maker.output]) > 1 or maker.output in graph.outputs:
+            continue
+        layers = (_submodule(module, maker.layer), _submodule(module, operation.layer))
+        if (
+            isinstance(layers[0], _ConvNd | nn.Linear)
+            and isinstance(layers[1], _BatchNorm)
+            and layers[1].running_mean is not None
+            and uses[maker.layer] == uses[operation.layer] == 1
+        ):
+            found.append(Folded(batch_norm=operation.layer, into=maker.layer))
+    return found
+
+
+def _submodule(module: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, last = name.rpartition(".")
+    owner = _submodule(module, path)
+    if owner is None:
+        raise WeightsError(f"{type(module).__name__} has no module {path}, so it has no {name}")
+    return owner, last
+
+
+def _fold_(module: nn.Module, decision: Folded) -> None:
+    """``y = (conv(x) - mean) / sqrt(variance + eps) * weight + bias`` as one convolution."""
+    layer, norm = _submodule(module, decision.into), _submodule(module, decision.batch_norm)
+    if not isinstance(layer, _ConvNd | nn.Linear) or not isinstance(norm, _BatchNorm):
+        raise ModelError(
+            f"{decision.batch_norm} cannot be folded into {decision.into}: this {type(module).__name__} has no batch "
+            "normalisation behind that layer. Is it the class that was compressed?"
+        )
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None  # foldable() asked
+    factor = torch.rsqrt(variance.double() + norm.eps)
+    if norm.weight is not None:  # pyright: ignore[reportUnnecessaryComparison] (None without affine)
+        factor = factor * norm.weight.double()
+    shift = -mean.double() * factor
+    if norm.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        shift = shift + norm.bias.double()
+    if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        shift = shift + layer.bias.double() * factor
+    weight = layer.weight.double() * factor.reshape([-1] + [1] * (layer.weight.dim() - 1))
+    layer.weight.data = weight.to(layer.weight.dtype)
+    layer.bias = nn.Parameter(shift.to(layer.weight.dtype))
+    owner, last = _owner(module, decision.batch_norm)
+    setattr(owner, last, nn.Identity())
+
+
+def _cut_(module: nn.Module, axes: Mapping[Axis, NDArray[np.int64]]) -> None:
+    depthwise = [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, _ConvNd) and layer.groups > 1 and layer.groups == layer.in_channels
+    ]
+    touched: dict[int, nn.Module] = {}
+    for (parameter, axis), keep in axes.items():
+        tensor = tensor_of(module, parameter)
+        if keep.size and int(keep[-1]) >= tensor.shape[axis]:
+            raise WeightsError(
+                f"{parameter} has {tensor.shape[axis]} indices on axis {axis}, the decision keeps index {keep[-1]}: "
+                "this is not the network that was compressed"
+            )
+        tensor.data = tensor.index_select(axis, torch.from_numpy(np.ascontiguousarray(keep))).contiguous()
+        owner = _owner(module, parameter)[0]
+        touched[id(owner)] = owner
+    for owner in touched.values():
+        _mend_(owner, is_depthwise=any(owner is layer for layer in depthwise))
+
+
+def _mend_(layer: nn.Module, *, is_depthwise: bool) -> None:
+    """Make the sizes that a layer remembers those of its parameters."""
+    match layer:
+        case _ConvNd():
+            outputs, inputs = layer.weight.shape[:2]
+            if is_depthwise:
+                layer.groups = layer.groups * outputs // layer.out_channels
+            layer.out_channels, layer.in_channels = outputs, inputs * layer.groups
+        case nn.Linear():
+            layer.out_features, layer.in_features = layer.weight.shape
+        case _BatchNorm():
+            first = layer.running_mean if layer.running_mean is not None else layer.weight
+            layer.num_features = first.shape[0]
+        case _:
+            pass
+
+
+def _assign_(module: nn.Module, name: str, values: Array) -> None:
+    tensor = tensor_of(module, name)
+    if tuple(tensor.shape) != values.shape:
+        raise WeightsError(
+            f"{name} has shape {tuple(tensor.shape)} in this {type(module).__name__}, {values.shape} in the weights"
+        )
+    tensor.copy_(torch.from_numpy(np.array(values)))

@@ -1,0 +1,93 @@
+"""A module as an ONNX file: torch's own exporter, then whit's integers in place of what the ledger rounds."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnxscript import opset21 as op
+from torch import Tensor, nn
+
+from whit.errors import ModelError
+from whit.ledger import Ledger
+from whit.onnx.qdq import store_integers_
+from whit.onnx.tidy import tidy_
+
+__all__ = ["OPSET", "export_onnx"]
+
+OPSET = 21
+
+
+class _Call(nn.Module):
+    """A network behind a fixed signature, so that its inputs can be named."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.network(*inputs)
+
+
+def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledger: Ledger) -> None:
+    """Write ``module`` to ``path``, with a free batch size, inputs ``input`` (``input_0``, ...) and ``output``.
+
+    Raises:
+        ModelError: The exporter cannot translate the module.
+    """
+    names = ["input"] if len(examples) == 1 else [f"input_{place}" for place in range(len(examples))]
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
+        try:
+            program = torch.onnx.export(
+                _Call(module),
+                tuple(examples),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=names,
+                output_names=["output"],
+                dynamic_shapes={"inputs": tuple({0: batch} for _ in examples)},
+                custom_translation_table={torch.ops.whit.fake_quantize.default: _rounded_activation},
+                verbose=False,
+            )
+        except Exception as error:  # the exporter wraps whatever went wrong
+            reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"torch.onnx.export cannot translate {type(module).__name__}: {reason}") from error
+    if program is None:
+        raise ModelError(f"torch.onnx.export gave no program for {type(module).__name__}")
+    model = program.model_proto
+    tidy_(model, prefix="network.")
+    store_integers_(model, ledger)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _rounded_activation(x: Any, scale: Any, zero_point: Any, block: int, low: int, high: int) -> Any:
+    """``fake_quantize`` of a whole activation as QuantizeLinear and DequantizeLinear on 8-bit codes."""
+    unsigned = low >= 0
+    zero = op.Cast(zero_point, to=onnx.TensorProto.UINT8 if unsigned else onnx.TensorProto.INT8)
+    if (low, high) not in ((0, 255), (-128, 127)):
+        # Codes narrower than their type are clamped as values, which is exact: the bounds lie on the grid.
+        least, most = (
+            op.Mul(op.Cast(op.Sub(op.Constant(value_int=code), op.Cast(zero_point, to=7)), to=1), scale)
+            for code in (low, high)
+        )
+        x = op.Clip(x, least, most)
+    return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero), scale, zero)
+
+
+class _quiet:  # noqa: N801 (reads as a verb)
+    """Keep the exporter's log lines off the user's screen; what matters it raises."""
+
+    def __enter__(self) -> None:
+        self.levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
+        for name in self.levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        for name, level in self.levels.items():
+            logging.getLogger(name).setLevel(level)

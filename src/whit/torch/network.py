@@ -1,0 +1,143 @@
+"""A torch module as the middle sees it."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whit.data import Array, Samples
+from whit.errors import DataError, ModelError, WeightsError
+from whit.graph import Graph
+from whit.ledger import Decision, Folded, Ledger
+from whit.metrics import Metric
+from whit.network import Network
+from whit.plan import Finetune
+from whit.progress import Progress
+from whit.ranges import Histogram
+from whit.torch import edit
+from whit.torch.activations import Tracker
+from whit.torch.capture import capture
+from whit.torch.export import export_onnx
+from whit.torch.train import finetune_
+
+__all__ = ["TorchNetwork"]
+
+_BINS = 2048
+_BATCH = 256
+
+
+class TorchNetwork(Network):
+    """A module of the user's own class that whit may edit, and inputs of the right shape to look at it with."""
+
+    def __init__(self, module: nn.Module, examples: tuple[Array, ...]) -> None:
+        """Hold ``module`` itself; ``examples`` are a few samples of each input."""
+        self.module = module.eval()
+        self.examples = _tensors(tuple(np.ascontiguousarray(np.resize(x, (2, *x.shape[1:]))) for x in examples))
+
+    @classmethod
+    def of(cls, module: nn.Module, samples: Samples) -> "TorchNetwork":
+        """A copy of a module, checked for values that are not numbers and for inputs that it cannot read."""
+        bad = {
+            name: int((~torch.isfinite(p)).sum()) for name, p in module.state_dict().items() if p.is_floating_point()
+        }
+        bad = {name: count for name, count in bad.items() if count}
+        if bad:
+            raise WeightsError(
+                "the network has NaN or infinite weights: "
+                + ", ".join(f"{name} ({count})" for name, count in bad.items())
+            )
+        network = cls(copy.deepcopy(module), samples.take(slice(0, 2))[0])
+        try:
+            network._forward(network.examples)
+        except Exception as error:  # whatever the user's own code raises
+            shapes = [tuple(x.shape) for x in network.examples]
+            raise DataError(
+                f"{type(module).__name__} cannot run on the {samples.name}, batches of shape {shapes}: {error}"
+            ) from error
+        return network
+
+    def copy(self) -> "TorchNetwork":
+        """Another one, equal and independent."""
+        return TorchNetwork(copy.deepcopy(self.module), tuple(x.numpy() for x in self.examples))
+
+    def graph(self) -> Graph:
+        """What the module computes now."""
+        return capture(self.module, self.examples)
+
+    def values(self) -> Mapping[str, Array]:
+        """Parameters and buffers by name."""
+        return edit.state_of(self.module)
+
+    def parameters(self) -> Mapping[str, Array]:
+        """Parameters by name, without buffers, shared ones once."""
+        return {name: parameter.detach().cpu().numpy() for name, parameter in self.module.named_parameters()}
+
+    def foldable(self) -> Sequence[Folded]:
+        """The batch normalisations that can be folded into the layer before them."""
+        return edit.foldable(self.module, self.graph())
+
+    def apply_(self, decisions: Sequence[Decision]) -> None:
+        """Edit the module as decided."""
+        edit.apply_(self.module, decisions)
+
+    def observe(self, tensors: Sequence[str], samples: Samples, most: int) -> dict[str, Histogram]:
+        """Histograms of activations, found in two passes: first the range, then the counts."""
+        low, high = dict.fromkeys(tensors, np.inf), dict.fromkeys(tensors, -np.inf)
+        counts = {name: np.zeros(_BINS, np.int64) for name in tensors}
+
+        def widen(name: str, x: Tensor) -> Tensor:
+            if name in counts:
+                smallest, largest = (float(value) for value in torch.aminmax(x))
+                if not np.isfinite(smallest + largest):
+                    raise DataError(f"activation {name} is NaN or infinite on the {samples.name}")
+                low[name], high[name] = min(low[name], smallest), max(high[name], largest)
+            return x
+
+        def count(name: str, x: Tensor) -> Tensor:
+            if name in counts and low[name] < high[name]:
+                counts[name] += torch.histc(x, _BINS, low[name], high[name]).long().numpy()
+            return x
+
+        for visit in (widen, count):
+            for inputs, _ in samples.batches(_BATCH, most):
+                self._forward(_tensors(inputs), Tracker(visit))
+        return {name: Histogram(low=low[name], high=high[name], counts=counts[name]) for name in tensors}
+
+    def finetune_(
+        self, step: Finetune, samples: Samples, metric: Metric, ledger: Ledger, teacher: Network, progress: Progress
+    ) -> None:
+        """Train the module in place."""
+        assert isinstance(teacher, TorchNetwork)
+        teach = teacher._forward if step.distill is not None else None
+        finetune_(self.module, step, samples, step.loss or metric.loss, ledger, teach, progress)
+
+    def predict(self, samples: Samples, most: int | None = None) -> Array:
+        """Outputs for the first ``most`` samples."""
+        parts = [self._forward(_tensors(inputs)).numpy() for inputs, _ in samples.batches(_BATCH, most)]
+        return np.concatenate(parts)
+
+    def export(self, path: Path, ledger: Ledger) -> None:
+        """Write the module as an ONNX file."""
+        export_onnx(self.module, self.examples, path, ledger)
+
+    def _forward(self, inputs: tuple[Tensor, ...], tracker: Tracker | None = None) -> Tensor:
+        with torch.no_grad():
+            if tracker is None:
+                result = self.module(*inputs)
+            else:
+                inputs = tracker.inputs(inputs)
+                with tracker:
+                    result = self.module(*inputs)
+        if not isinstance(result, Tensor):
+            raise ModelError(
+                f"{type(self.module).__name__} returns {type(result).__name__}; whit reads networks that return one "
+                "tensor. Wrap it in a module that does"
+            )
+        return result
+
+
+def _tensors(arrays: tuple[Array, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in arrays)
