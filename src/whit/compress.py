@@ -11,9 +11,10 @@ import numpy as np
 
 from whit import decide, measure, store
 from whit.data import Array, Data, Samples, as_data
-from whit.decide import Skipped
+from whit.decide import Cut, Skipped
 from whit.errors import ModelError, PlanError, listed
-from whit.ledger import Assigned, Kept, Ledger
+from whit.graph import Graph
+from whit.ledger import Assigned, Ledger
 from whit.measure import Figures, Parity
 from whit.metrics import Metric, named
 from whit.network import Network
@@ -44,6 +45,8 @@ class Result(Generic[Model]):
         seconds: How long it all took.
         file: The ``.whit`` file's bytes.
         onnx: The ``.onnx`` file's bytes.
+        original_onnx: The bytes of the fp32 ``.onnx`` file that ``before`` was measured on.
+        threads: Of ONNX Runtime, when latency was measured.
     """
 
     model: Model
@@ -57,6 +60,8 @@ class Result(Generic[Model]):
     seconds: float
     file: bytes
     onnx: bytes
+    original_onnx: bytes
+    threads: int
 
 
 def compress(
@@ -94,8 +99,9 @@ def compress(
     original = _network(model, data.train)
     _check(original, data, metric)
     run = _Run(original, data, metric, progress)
-    for step in plan.steps:
-        run.take(step)
+    for place, step in enumerate(plan.steps, 1):
+        with progress.bar(f"step {place} of {len(plan.steps)}: {type(step).__name__}", 1):
+            run.take(step)
     run.settle()
     with TemporaryDirectory(prefix="whit-") as folder:
         delivered = _deliver(run, plan, Path(folder))
@@ -112,6 +118,8 @@ def compress(
             seconds=perf_counter() - start,
             file=delivered.whit.read_bytes(),
             onnx=delivered.onnx.read_bytes(),
+            original_onnx=delivered.before.read_bytes(),
+            threads=threads,
         )
 
 
@@ -121,7 +129,7 @@ def _network(model: object, samples: Samples) -> Network:
     if torch is not None and isinstance(model, torch.nn.Module):
         from whit.torch.network import TorchNetwork
 
-        return TorchNetwork.of(model, samples)
+        return TorchNetwork.of(cast(Any, model), samples)
     raise ModelError(
         f"whit.compress takes a torch.nn.Module, not {type(model).__name__}; for a JAX pytree use whit.jax.compress"
     )
@@ -173,47 +181,47 @@ class _Run:
 
     def _cut(self, step: Prune) -> None:
         """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""
-        broken: frozenset[str] = frozenset()
-        decisions, skipped = decide.channels(step, self.network)
-        if not _same(self.network, decisions, self.data.train):
-            broken = frozenset(one.group for one in decisions if not _same(self.network, [one], self.data.train))
-            decisions, skipped = decide.channels(step, self.network, broken)
-            if not broken or not _same(self.network, decisions, self.data.train):
+        graph = self.network.graph()
+        cuts, skipped = decide.channels(step, self.network, graph)
+        if not self._proven(cuts, graph):
+            broken = frozenset(cut.group.name for cut in cuts if not self._proven([cut], graph))
+            cuts, skipped = decide.channels(step, self.network, graph, broken)
+            if not broken or not self._proven(cuts, graph):
                 raise ModelError(
-                    f"cutting the channels of {listed(one.group for one in decisions)} does not give the same network "
+                    f"cutting the channels of {listed(cut.group.name for cut in cuts)} does not give the same network "
                     "as zeroing them; leave them out by a rule, and please report the architecture"
                 )
-        if not decisions and step.amount > 0:
+        if not cuts and step.amount > 0:
             raise PlanError(f"Prune: no channel could be cut; {_reasons(skipped)}")
         self.skipped += skipped
-        self._record(decisions)
+        self._record(decide.cutting(cuts, graph))
+
+    def _proven(self, cuts: list[Cut], graph: Graph) -> bool:
+        """Whether the network with channels cut computes what it computes with the same channels zeroed."""
+        values = self.network.values()
+        zeroed: dict[str, Array] = {}
+        for group, units in cuts:
+            gone = np.setdiff1d(np.arange(group.size), units)
+            for (parameter, axis), indices in group.cuts.items():
+                array = zeroed.setdefault(parameter, np.array(values[parameter]))
+                array[(slice(None),) * axis + (indices[gone].reshape(-1),)] = 0
+        masked, cut = self.network.copy(), self.network.copy()
+        masked.apply_([Assigned(parameter=name, values=array) for name, array in zeroed.items()])
+        cut.apply_(decide.cutting(cuts, graph))
+        expected = masked.predict(self.data.train, most=4)
+        try:
+            found = cut.predict(self.data.train, most=4)
+        except Exception:  # the user's code fixes a size: whatever it raises, this cut is not one it can take
+            return False
+        scale = max(1.0, float(np.abs(expected).max()))
+        return found.shape == expected.shape and float(np.abs(found - expected).max()) <= _TOLERANCE * scale
 
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""
+        self._record(decide.biases(self.network, self.ledger))
         rounded = self.ledger.rounded()
         rest = {name: np.array(x) for name, x in self.network.values().items() if name not in rounded}
         self.ledger = self.ledger.record(*(Assigned(parameter=name, values=x) for name, x in rest.items()))
-
-
-def _same(network: Network, decisions: list[Kept], samples: Samples) -> bool:
-    """Whether the network with channels cut computes what it computes with the same channels zeroed."""
-    values = network.values()
-    zeroed: dict[str, Array] = {}
-    for decision in decisions:
-        for (parameter, axis), keep in decision.axes.items():
-            array = zeroed.setdefault(parameter, np.array(values[parameter]))
-            gone = np.setdiff1d(np.arange(array.shape[axis]), keep)
-            array[(slice(None),) * axis + (gone,)] = 0
-    masked, cut = network.copy(), network.copy()
-    masked.apply_([Assigned(parameter=name, values=array) for name, array in zeroed.items()])
-    cut.apply_(decisions)
-    expected = masked.predict(samples, most=4)
-    try:
-        found = cut.predict(samples, most=4)
-    except Exception:  # the user's code fixes a size: whatever it raises, this cut is not one it can take
-        return False
-    scale = max(1.0, float(np.abs(expected).max()))
-    return found.shape == expected.shape and float(np.abs(found - expected).max()) <= _TOLERANCE * scale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,7 +251,9 @@ def _measure(run: _Run, files: _Delivered, threads: int, progress: Progress) -> 
         "before": measure.predictions(before, test, progress, "testing the original"),
         "after": measure.predictions(after, test, progress, "testing the result"),
     }
-    found = measure.parity(run.network.predict(test), outputs["after"], metric)
+    with progress.bar("testing in the framework", 1):
+        framework = run.network.predict(test)
+    found = measure.parity(framework, outputs["after"], metric)
     single = (open_onnx(files.before, threads=threads), load(files.whit, threads=threads))
     with progress.bar("timing", 1):
         times = measure.latencies(single, test.take(slice(0, 1))[0])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from whit.graph import ELEMENTWISE, Graph, Operation
 from whit.ledger import Axis
 
-__all__ = ["Coupling", "Group", "couple"]
+__all__ = ["Coupling", "Group", "couple", "is_depthwise"]
 
 Labels = NDArray[np.int64]
 _NOTHING = -1
@@ -77,6 +77,11 @@ def couple(graph: Graph) -> Coupling:
     for name in graph.outputs:
         carrier.freeze(carrier.labels_of(name), "its channels are the output of the network")
     return carrier.coupling()
+
+
+def is_depthwise(operation: Operation, graph: Graph) -> bool:
+    """Whether a convolution has one group for every input channel."""
+    return graph.shape(operation.inputs[1])[1] == 1 and int(operation.attributes["groups"]) > 1
 
 
 class _Carrier:
@@ -185,7 +190,7 @@ class _Carrier:
         channels = self.along(x, 1, reason)
         made = self.axis(weight, 0)
         groups = int(operation.attributes["groups"])
-        if self.graph.shape(weight)[1] == 1 and groups > 1:
+        if is_depthwise(operation, self.graph):
             self.unite(made, np.repeat(channels, made.size // channels.size), reason)
         else:
             self.unite(channels.reshape(groups, -1), self.axis(weight, 1)[None], reason)

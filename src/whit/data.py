@@ -1,16 +1,19 @@
 """Samples: what networks are calibrated, trained and judged on."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from whit.errors import DataError, listed
 
-__all__ = ["Array", "Data", "Images", "Samples", "as_data"]
+__all__ = ["Array", "Data", "Images", "Samples", "arrays", "as_data"]
 
 Array = NDArray[Any]
 
@@ -74,6 +77,8 @@ class Samples:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise DataError(f"the {self.name} has no inputs")
+        if any(x.ndim == 0 for x in (*self.inputs, self.targets)):
+            raise DataError(f"the {self.name} holds a single number where an array of samples is needed")
         lengths = {f"input {place}": len(x) for place, x in enumerate(self.inputs)} | {"targets": len(self.targets)}
         if len(set(lengths.values())) > 1:
             given = ", ".join(f"{name}: {length}" for name, length in lengths.items())
@@ -157,20 +162,28 @@ class Data:
     @classmethod
     def load(cls, path: str | Path, test: str | Path | None = None, images: Images | None = None) -> "Data":
         """Data from ``.npz`` files with arrays ``x`` and ``y``; without a test file a fifth is held out."""
-        x, y = _arrays(path)
-        return cls.split(x, y, images=images) if test is None else cls.of(x, y, *_arrays(test), images=images)
+        x, y = arrays(path)
+        return cls.split(x, y, images=images) if test is None else cls.of(x, y, *arrays(test), images=images)
 
 
-def _arrays(path: str | Path) -> tuple[Array, Array]:
+def arrays(path: str | Path) -> tuple[Array, Array]:
+    """The arrays ``x`` and ``y`` of an ``.npz`` file.
+
+    Raises:
+        DataError: There is no such file, it is not an ``.npz`` of plain arrays, or lacks one of the two.
+    """
     if not Path(path).is_file():
         raise DataError(f"there is no data file {path}; give the path of an .npz with arrays x and y")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, NpzFile):
+            raise DataError(f"{path} holds a single array; save an .npz with arrays x and y (np.savez)")
+        with archive:
             if missing := sorted({"x", "y"} - set(archive.files)):
                 found = listed(archive.files)
                 raise DataError(f"{path} has no array {listed(missing)}; it has {found}. Name the arrays x and y")
             return archive["x"], archive["y"]
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not an .npz of plain arrays: {error}") from error
 
 

@@ -2,22 +2,64 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whit.allocate import keep_units, keep_weights
-from whit.coupling import Group, couple
+from whit.coupling import Group, couple, is_depthwise
 from whit.data import Array, Samples
 from whit.errors import ModelError, PlanError
 from whit.formats import Floats
 from whit.graph import Graph, Layer
-from whit.ledger import Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, matrix
+from whit.ledger import (
+    Assigned,
+    Axis,
+    Folded,
+    Kept,
+    Ledger,
+    Masked,
+    Rounded,
+    RoundedActivation,
+    bias_codes,
+    bias_scale,
+    matrix,
+)
 from whit.network import Network
-from whit.placement import rounded_activations
+from whit.placement import integer_inputs, rounded_activations
 from whit.plan import Prune, Quantize, settings
 
-__all__ = ["Skipped", "channels", "folds", "re_rounded", "rounding", "single_weights"]
+__all__ = [
+    "Cut",
+    "Skipped",
+    "Weight",
+    "biases",
+    "channels",
+    "cutting",
+    "folds",
+    "mask_weights",
+    "re_rounded",
+    "round_weights",
+    "rounding",
+    "single_weights",
+]
+
+
+class Weight(NamedTuple):
+    """A layer's weight, whichever framework holds it.
+
+    Attributes:
+        layer: Name of the layer, which rules match.
+        parameter: Name of the weight.
+        values: Two or more axes, floating point, finite; not to be written to.
+        axis: The output channels' axis, 0 or more.
+    """
+
+    layer: str
+    parameter: str
+    values: Array
+    axis: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,27 +91,65 @@ def folds(network: Network) -> Sequence[Folded]:
 
 def single_weights(step: Prune, network: Network) -> list[Masked]:
     """Masks over the weights of every layer that the step prunes."""
-    layers = {layer.name: layer for layer in network.graph().layers()}
-    chosen = settings(step, list(layers))
-    values = network.values()
-    scores = {
-        layers[name].weight: use.score.weights(np.asarray(values[layers[name].weight], np.float32))
-        for name, use in chosen.items()
-    }
-    amounts = {layers[name].weight: use.amount for name, use in chosen.items()}
+    return mask_weights(step, _weights(network.graph().layers(), network))
+
+
+def mask_weights(step: Prune, weights: Sequence[Weight]) -> list[Masked]:
+    """Masks over the weights that a step with ``unit="weight"`` prunes.
+
+    Raises:
+        PlanError: A rule matches none of the layers.
+    """
+    chosen = settings(step, [weight.layer for weight in weights])
+    scores: dict[str, Floats] = {}
+    amounts: dict[str, float] = {}
+    for weight in weights:
+        if weight.layer in chosen:
+            use = chosen[weight.layer]
+            scores[weight.parameter] = use.score.weights(np.asarray(weight.values, np.float32))
+            amounts[weight.parameter] = use.amount
     masks = keep_weights(scores, amounts, together=step.scope == "global")
     return [Masked(parameter=name, mask=mask) for name, mask in masks.items()]
 
 
-def channels(step: Prune, network: Network, broken: frozenset[str] = frozenset()) -> tuple[list[Kept], list[Skipped]]:
-    """Which channels every group of coupled channels keeps.
+def round_weights(step: Quantize, weights: Sequence[Weight]) -> tuple[list[Rounded], list[Skipped]]:
+    """Codes of the weights that a step quantizes, and the weights that cannot hold what codes stand for.
+
+    Raises:
+        PlanError: A rule matches none of the layers.
+    """
+    chosen = settings(step, [weight.layer for weight in weights])
+    decisions: list[Rounded] = []
+    skipped: list[Skipped] = []
+    for layer, parameter, values, axis in weights:
+        target = chosen[layer].weights if layer in chosen else None
+        if layer in chosen and values.dtype != np.float32:
+            reason = f"its weights are {values.dtype}, not float32"
+            skipped.append(Skipped(step="quantize", layer=layer, reason=reason))
+        elif target is not None:
+            codes = chosen[layer].method.quantize(matrix(values, axis), target)
+            decisions.append(Rounded.of(parameter, target, values.shape, codes, axis))
+    return decisions, skipped
+
+
+class Cut(NamedTuple):
+    """A group of coupled channels, and the units of it that stay (rising, int64)."""
+
+    group: Group
+    units: NDArray[np.int64]
+
+
+def channels(
+    step: Prune, network: Network, graph: Graph, broken: frozenset[str] = frozenset()
+) -> tuple[list[Cut], list[Skipped]]:
+    """Which channels every group of coupled channels keeps; groups that keep all are left out.
 
     Args:
         step: With ``unit="channel"``.
         network: As it is now.
+        graph: What it computes.
         broken: Names of groups that turned out not to be cuttable.
     """
-    graph = network.graph()
     layers = graph.layers()
     chosen = settings(step, [layer.name for layer in layers])
     coupling = couple(graph)
@@ -98,7 +178,22 @@ def channels(step: Prune, network: Network, broken: frozenset[str] = frozenset()
         {key: use.multiple_of for key, use in uses.items()},
         together=step.scope == "global",
     )
-    return [_kept(groups[key], units, graph) for key, units in kept.items() if units.size < groups[key].size], skipped
+    return [Cut(groups[key], units) for key, units in kept.items() if units.size < groups[key].size], skipped
+
+
+def cutting(cuts: Sequence[Cut], graph: Graph) -> list[Kept]:
+    """The decisions that make cuts one after the other: each speaks of the indices that those before it leave."""
+    left: dict[Axis, NDArray[np.int64]] = {}
+    decisions: list[Kept] = []
+    for group, units in cuts:
+        removed = np.setdiff1d(np.arange(group.size), units)
+        axes: dict[Axis, NDArray[np.int64]] = {}
+        for key, indices in group.cuts.items():
+            before = left.get(key, np.arange(graph.shape(key.parameter)[key.axis]))
+            axes[key] = np.flatnonzero(~np.isin(before, indices[removed]))
+            left[key] = before[axes[key]]
+        decisions.append(Kept(group=group.name, axes=axes, groups=_depthwise_groups(axes, graph)))
+    return decisions
 
 
 def rounding(
@@ -117,17 +212,8 @@ def rounding(
             f"Quantize: {unfolded[0]} is followed by a batch normalisation, which a runtime would multiply into the "
             "rounded weights; put FoldBatchNorm before Quantize"
         )
-    values = network.values()
-    decisions: list[Rounded | RoundedActivation] = []
-    skipped: list[Skipped] = []
-    for name, use in chosen.items():
-        weight = values[layers[name].weight]
-        if weight.dtype != np.float32:
-            reason = f"its weights are {weight.dtype}, not float32"
-            skipped.append(Skipped(step="quantize", layer=name, reason=reason))
-        elif use.weights is not None:
-            codes = use.method.quantize(matrix(weight), use.weights)
-            decisions.append(Rounded.of(layers[name].weight, use.weights, weight.shape, codes))
+    rounded, skipped = round_weights(step, _weights(list(layers.values()), network))
+    decisions: list[Rounded | RoundedActivation] = [*rounded]
     uses = {layers[name].weight: use for name, use in chosen.items() if use.activations is not None}
     places = {name: uses[weight] for name, weight in rounded_activations(graph, uses).items()}
     places = {name: use for name, use in places.items() if name not in ledger.activations()}
@@ -135,9 +221,27 @@ def rounding(
     for name, use in places.items():
         assert use.activations is not None  # uses holds no others
         low, high = use.range.interval(observed[name])
-        scale, zero_point = use.activations.grid(np.float32(low), np.float32(high))
+        scale, zero_point = use.activations.grid(np.asarray(low, np.float32), np.asarray(high, np.float32))
         decisions.append(RoundedActivation(tensor=name, target=use.activations, scale=scale, zero_point=zero_point))
     return decisions, skipped
+
+
+def biases(network: Network, ledger: Ledger) -> list[Assigned]:
+    """The biases of layers that run in integers, as multiples of the scale in which integer kernels add them.
+
+    Runtimes store such a bias as int32. Rounding it here too lets the network compute what they will compute.
+    """
+    graph = network.graph()
+    values = network.values()
+    rounded, activations = ledger.rounded(), ledger.activations()
+    found: list[Assigned] = []
+    for operation, source in integer_inputs(graph, set(rounded)):
+        weight, bias = rounded[operation.inputs[1]], operation.inputs[2] if len(operation.inputs) > 2 else None
+        if bias is not None and source in activations and weight.target.per != "group":
+            scale = bias_scale(float(activations[source].scale), weight)
+            codes = bias_codes(values[bias], scale)
+            found.append(Assigned(parameter=bias, values=codes.astype(np.float32) * scale))
+    return found
 
 
 def re_rounded(network: Network, ledger: Ledger) -> list[Rounded]:
@@ -152,6 +256,12 @@ def re_rounded(network: Network, ledger: Ledger) -> list[Rounded]:
             raise ModelError(f"{name} does not lie on its grid after fine-tuning; this is a bug in whit")
         found.append(new)
     return found
+
+
+def _weights(layers: Sequence[Layer], network: Network) -> list[Weight]:
+    """The weights of a network's layers."""
+    values = network.values()
+    return [Weight(layer=layer.name, parameter=layer.weight, values=values[layer.weight]) for layer in layers]
 
 
 def _makers(group: Group, layers: Sequence[Layer]) -> list[str]:
@@ -170,10 +280,12 @@ def _slices(group: Group, values: Mapping[str, Array]) -> list[Floats]:
     return slices
 
 
-def _kept(group: Group, units: NDArray[np.int64], graph: Graph) -> Kept:
-    removed = np.setdiff1d(np.arange(group.size), units)
-    axes = {
-        key: np.setdiff1d(np.arange(graph.shape(key.parameter)[key.axis]), indices[removed].reshape(-1))
-        for key, indices in group.cuts.items()
-    }
-    return Kept(group=group.name, axes=axes)
+def _depthwise_groups(axes: Mapping[Axis, NDArray[np.int64]], graph: Graph) -> dict[str, int]:
+    """For every depthwise convolution that is cut, the groups that it is left with."""
+    found: dict[str, int] = {}
+    for operation in graph.matrix_operations():
+        weight = operation.inputs[1]
+        if operation.kind == "conv" and Axis(weight, 0) in axes and is_depthwise(operation, graph):
+            share = axes[Axis(weight, 0)].size / graph.shape(weight)[0]
+            found[weight] = round(int(operation.attributes["groups"]) * share)
+    return found

@@ -3,11 +3,11 @@
 The ledger, replayed on a fresh instance of the user's own class, rebuilds the compressed network. Structural decisions
 (``Folded``, ``Kept``) are replayed in the order in which they were made. Decisions on the values of one tensor
 (``Masked``, ``Rounded``, ``RoundedActivation``, ``Assigned``) stand once a tensor, as decided last, in the shapes that
-the structure leaves; they are replayed after it.
+the structure leaves; they are replayed after it. A mask only ever grows: what was masked stays masked.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -56,10 +56,12 @@ class Kept:
     Attributes:
         group: Name of the group of coupled channels.
         axes: Indices that stay, int64, rising.
+        groups: By weight, the groups that a depthwise convolution has from then on: one for every channel it keeps.
     """
 
     group: str
     axes: Mapping[Axis, NDArray[np.int64]]
+    groups: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +142,8 @@ class Assigned:
         return replace(self, values=self.values.take(keep, axis))
 
 
-Decision = Folded | Kept | Masked | Rounded | RoundedActivation | Assigned
+_Value = Masked | Rounded | RoundedActivation | Assigned
+Decision = Folded | Kept | _Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ class Ledger:
     """
 
     structure: tuple[Folded | Kept, ...] = ()
-    values: tuple[Masked | Rounded | RoundedActivation | Assigned, ...] = ()
+    values: tuple[_Value, ...] = ()
 
     def __iter__(self) -> Iterator[Decision]:
         yield from self.structure
@@ -178,7 +181,7 @@ class Ledger:
                         elif place == (Rounded, parameter):
                             del values[place]  # the step that cuts rounds again
             else:
-                values[_place(decision)] = decision
+                values[_place(decision)] = _holding(decision, values.get(_place(decision)))
         order = (Masked, Rounded, RoundedActivation, Assigned)
         ordered = sorted(values.values(), key=lambda decision: order.index(type(decision)))
         return Ledger(structure=tuple(structure), values=tuple(ordered))
@@ -207,8 +210,13 @@ def matrix(weights: NDArray[Any], axis: int = 0) -> Floats:
 
 
 def bias_scale(step: float, weight: Rounded) -> Floats:
-    """The scale in which integer kernels add a bias: the input's times the weight's, ``(1 or rows,)``, float32."""
-    return (np.float32(step) * weight.scale[:, 0]).astype(np.float32)
+    """The scale in which integer kernels add a bias: the input's times the weight's, ``(1 or rows,)``, float32.
+
+    Where the product has no float32, the nearest positive one stands for it.
+    """
+    product = np.float64(np.float32(step)) * weight.scale[:, 0].astype(np.float64)
+    limits = np.finfo(np.float32)
+    return np.clip(product, limits.tiny, limits.max).astype(np.float32)
 
 
 def bias_codes(bias: Floats, scale: Floats) -> Integers:
@@ -217,7 +225,14 @@ def bias_codes(bias: Floats, scale: Floats) -> Integers:
     return np.clip(codes, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
 
 
-def _place(decision: Masked | Rounded | RoundedActivation | Assigned) -> tuple[type, str]:
+def _holding(decision: _Value, old: _Value | None) -> _Value:
+    """A decision that replaces another; what was masked stays masked."""
+    if isinstance(decision, Masked) and isinstance(old, Masked):
+        return replace(decision, mask=decision.mask & old.mask)
+    return decision
+
+
+def _place(decision: _Value) -> tuple[type, str]:
     """What a decision on values is about; a later decision on the same place replaces it."""
     name = decision.tensor if isinstance(decision, RoundedActivation) else decision.parameter
     return type(decision), name

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from whit.graph import Graph, Operation
 
-__all__ = ["rounded_activations"]
+__all__ = ["integer_inputs", "rounded_activations"]
 
 _MOVES = frozenset({"reshape", "permute", "slice", "identity"})
 """Kinds that hand on values as they are: rounding before them is rounding after them."""
@@ -31,6 +31,13 @@ def rounded_activations(graph: Graph, weights: Collection[str]) -> dict[str, str
         For every tensor to round, the weight of the layer that it is rounded for.
     """
     return _Placement(graph).place(weights)
+
+
+def integer_inputs(graph: Graph, weights: Collection[str]) -> list[tuple[Operation, str]]:
+    """The layers with these weights, each with the activation whose rounding reaches its input."""
+    placement = _Placement(graph)
+    operations = [operation for operation in graph.matrix_operations() if operation.inputs[1] in weights]
+    return [(operation, placement.source(operation.inputs[0])) for operation in operations]
 
 
 class _Placement:

@@ -41,16 +41,19 @@ def load(path: str | Path, *, into: Model) -> Model:
     Args:
         path: The file.
         into: A fresh instance of the class that was compressed (it is not changed), or for JAX a pytree of the same
-            structure.
+            structure, whose arrays may be ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` gives them.
 
     Raises:
         FileError: The file cannot be read.
+        ModelError: ``into`` is neither.
         WeightsError: The file holds another network; missing and surplus names are listed.
     """
     ledger = read(path).ledger()
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(into, torch.nn.Module):
         return _into_module(ledger, into, path)
+    if "jax" in sys.modules and (names := _names_in_pytree(into)):
+        return _into_pytree(ledger, into, names, path)
     raise ModelError(f"whit.load takes a torch.nn.Module or a JAX pytree to load into, not {type(into).__name__}")
 
 
@@ -67,13 +70,27 @@ def _into_module(ledger: Ledger, into: Model, path: str | Path) -> Model:
     return module.eval()  # pyright: ignore[reportReturnType] (a copy of what came in)
 
 
+def _names_in_pytree(into: object) -> set[str]:
+    from whit.jax.pytree import arrays_of
+
+    return set(arrays_of(into))
+
+
+def _into_pytree(ledger: Ledger, into: Model, names: set[str], path: str | Path) -> Model:
+    from whit.jax.replay import replay
+
+    check_names(names, ledger, path)
+    return replay(ledger, into)
+
+
 def check_names(names: set[str], ledger: Ledger, path: str | Path) -> None:
     """Raise ``WeightsError`` unless the ledger gives a value to just these names."""
     given = set(ledger.assigned()) | set(ledger.rounded())
     if missing := sorted(names - given):
         surplus = sorted(given - names)
         raise WeightsError(
-            f"{path} holds another network: it lacks {listed(missing)}; it has {listed(surplus)} that the network has not"
+            f"{path} holds another network: it lacks {listed(missing)}; "
+            f"it has {listed(surplus)} that the network has not"
         )
     if surplus := sorted(given - names):
         raise WeightsError(f"{path} holds another network: it has {listed(surplus)} that the network has not")

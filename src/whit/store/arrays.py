@@ -1,85 +1,169 @@
 """Arrays as bytes: integers in as few bits as their span needs, the rest as they are, either deflated if that helps.
 
-An entry says how to read the bytes: ``dtype``, ``shape``, ``bits`` and ``low`` for packed integers, ``deflated`` with
-the number of bytes before deflation, ``length`` and ``crc32`` of what is stored.
+An entry says how to read the bytes. How many there are before deflation follows from it, so that a size which does not
+fit the others is found before anything is made.
 """
 
 import zlib
+from dataclasses import dataclass
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from whit import _core
 from whit.data import Array
-from whit.errors import FileError
+from whit.errors import FileError, OutputError
+from whit.store.fields import MOST_AXES, MOST_BYTES, shape, table, whole
 
-__all__ = ["decode", "encode", "inflate"]
+__all__ = ["Entry", "decode", "encode", "inflate"]
 
-_DTYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64")
-_PACKED = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64")
-_DEFLATE_LIMIT = 1032
+_INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64")
+_DTYPES = (*_INTEGERS, "float16", "float32", "float64")
+_MOST_BITS = 16
+_MOST_FROM_ONE = 1032
 """DEFLATE cannot make more than 1032 bytes of one, so a file that declares more lies."""
 
 
-def encode(array: Array) -> tuple[dict[str, Any], bytes]:
-    """An array's entry and bytes; ``decode(*encode(array))`` equals it in values, shape and dtype."""
-    if array.dtype.name not in _DTYPES:
-        raise FileError(f"arrays of dtype {array.dtype} cannot be stored; a .whit holds {', '.join(_DTYPES)}")
-    array = array.astype(array.dtype.newbyteorder("<"))
-    entry: dict[str, Any] = {"dtype": array.dtype.name, "shape": list(array.shape)}
-    raw = _pack(array, entry) if array.dtype.name in _PACKED and array.size else np.ascontiguousarray(array).tobytes()
-    deflated = zlib.compress(raw, 9)
-    if len(deflated) < len(raw):
-        entry["deflated"] = len(raw)
-        raw = deflated
-    entry |= {"length": len(raw), "crc32": zlib.crc32(raw)}
-    return entry, raw
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """How an array is stored.
+
+    Attributes:
+        dtype: Of the array, one of ten.
+        shape: Of the array.
+        length: Bytes that are stored; they are deflated where that is less than ``size``.
+        crc32: Of the bytes that are stored.
+        bits: Width of a packed value; None where values are stored as they are.
+        low: What a packed value of 0 stands for.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    length: int
+    crc32: int
+    bits: int | None = None
+    low: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many values the array has."""
+        return prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Bytes before deflation."""
+        return _size(self.dtype, self.count, self.bits)
+
+    @classmethod
+    def of(cls, value: Any) -> "Entry":
+        """The entry that a table of the header describes, checked by itself.
+
+        Raises:
+            ValueError: No array is stored like this.
+        """
+        packed = {"bits", "low"} if isinstance(value, dict) and "bits" in value else set[str]()
+        fields = table(value, {"dtype", "shape", "length", "crc32"} | packed)
+        if fields["dtype"] not in _DTYPES:
+            raise ValueError(f"a .whit holds no arrays of dtype {str(fields['dtype'])[:40]!r}")
+        fields["shape"] = shape(fields["shape"])
+        entry = cls(**fields)
+        whole(entry.length)
+        whole(entry.crc32, high=0xFFFFFFFF)
+        if packed:
+            if entry.dtype not in _INTEGERS:
+                raise ValueError(f"values of {entry.dtype} are not packed")
+            low, high = _limits(entry.dtype)
+            widest = min(_MOST_BITS, 8 * np.dtype(entry.dtype).itemsize - 1)
+            whole(entry.low, low, high - (1 << whole(entry.bits, 1, widest)) + 1)
+        if entry.dtype == "bool" and entry.bits != 1:
+            raise ValueError("true and false are packed in 1 bit")
+        if not entry.length <= whole(entry.size) <= _MOST_FROM_ONE * entry.length:
+            raise ValueError(f"{entry.length} stored bytes cannot hold {entry.count} values in {entry.size} bytes")
+        return entry
+
+    def table(self) -> dict[str, Any]:
+        """The entry as plain JSON; ``Entry.of(entry.table()) == entry``."""
+        packed = {} if self.bits is None else {"bits": self.bits, "low": self.low}
+        stored = {"length": self.length, "crc32": self.crc32}
+        return {"dtype": self.dtype, "shape": list(self.shape)} | packed | stored
 
 
-def _pack(array: Array, entry: dict[str, Any]) -> bytes:
-    low, high = int(array.min()), int(array.max())
-    bits = max(1, (high - low).bit_length())
-    if bits > 16 or bits >= 8 * array.dtype.itemsize or not -(2**31) <= low <= high < 2**31:
-        return np.ascontiguousarray(array).tobytes()
-    entry |= {"bits": bits, "low": low}
-    return _core.pack_bits(np.ascontiguousarray(array.reshape(-1), np.int32), bits, low).tobytes()
-
-
-def decode(entry: dict[str, Any], stored: bytes, where: str) -> Array:
-    """The array that an entry and its bytes describe; sizes are checked before anything is made.
+def encode(array: Array) -> tuple[Entry, bytes]:
+    """An array's entry and bytes; ``decode(*encode(array))`` equals it in bits, shape and dtype.
 
     Raises:
-        FileError: Entry and bytes do not fit each other, or the checksum is wrong; the message names ``where``.
+        OutputError: The array has a dtype or a number of axes that a ``.whit`` cannot hold.
     """
-    if zlib.crc32(stored) != entry.get("crc32"):
-        raise FileError(f"{where}: the checksum is wrong, so its bytes were changed; get the file again")
-    dtype, shape = entry.get("dtype"), entry.get("shape")
-    if (
-        dtype not in _DTYPES
-        or not isinstance(shape, list)
-        or not all(_is_size(size) for size in cast(list[Any], shape))
-    ):
-        raise FileError(f"{where}: dtype {dtype!r} or shape {shape!r} is not one that a .whit can hold")
-    count = prod(cast(list[int], shape))
-    bits = entry.get("bits")
-    if bits is not None and not (_is_size(bits) and 1 <= bits <= 16):
-        raise FileError(f"{where}: {bits!r} bits a value; packed values have 1 to 16")
-    expected = (count * bits + 7) // 8 if bits is not None else count * np.dtype(dtype).itemsize
-    raw = inflate(stored, entry["deflated"], where) if "deflated" in entry else stored
-    if len(raw) != expected:
-        raise FileError(f"{where}: {len(raw)} bytes, where {count} values of {dtype} need {expected}")
+    dtype = array.dtype.name
+    if dtype not in _DTYPES:
+        raise OutputError(f"arrays of dtype {array.dtype} cannot be stored; a .whit holds {', '.join(_DTYPES)}")
+    if array.ndim > MOST_AXES or array.nbytes > MOST_BYTES:
+        raise OutputError(f"an array of {array.ndim} axes cannot be stored; a .whit holds at most {MOST_AXES}")
+    bits, low = _packing(array) if dtype in _INTEGERS else (None, 0)
+    flat = np.ascontiguousarray(array).reshape(-1)
     if bits is None:
-        flat = np.frombuffer(raw, np.dtype(dtype).newbyteorder("<")).astype(dtype)
+        raw = flat.astype(flat.dtype.newbyteorder("<")).tobytes()
     else:
-        flat = _unpack(raw, count, bits, entry.get("low"), where).astype(dtype)
-    return flat.reshape(cast(list[int], shape))
+        raw = _core.pack_bits(flat.astype(np.int32), bits, low).tobytes()
+    deflated = zlib.compress(raw, 9)
+    stored = deflated if len(deflated) < len(raw) else raw
+    return Entry(
+        dtype=dtype, shape=array.shape, bits=bits, low=low, length=len(stored), crc32=zlib.crc32(stored)
+    ), stored
 
 
-def inflate(stored: bytes, size: Any, where: str) -> bytes:
+def _packing(array: Array) -> tuple[int | None, int]:
+    """The width in which integers are packed, if it is less than their own, and what a packed 0 stands for."""
+    if array.dtype == np.bool_:
+        return 1, 0
+    if not array.size:
+        return None, 0
+    low, high = int(array.min()), int(array.max())
+    bits = max(1, (high - low).bit_length())
+    least, most = _limits(array.dtype.name)
+    if bits > _MOST_BITS or bits >= 8 * array.dtype.itemsize or low < least or high > most:
+        return None, 0
+    # Whatever the bits say, the value is one of the dtype.
+    return bits, min(low, most - (1 << bits) + 1)
+
+
+def _limits(dtype: str) -> tuple[int, int]:
+    """The smallest and the largest value that can be packed."""
+    if dtype == "bool":
+        return 0, 1
+    info, widest = np.iinfo(dtype), np.iinfo(np.int32)
+    return max(int(info.min), int(widest.min)), min(int(info.max), int(widest.max))
+
+
+def _size(dtype: str, count: int, bits: int | None) -> int:
+    return count * np.dtype(dtype).itemsize if bits is None else (count * bits + 7) // 8
+
+
+def decode(entry: Entry, stored: bytes, where: str) -> Array:
+    """The array that an entry and its bytes describe.
+
+    Raises:
+        FileError: The bytes were changed or do not fit the entry; the message names ``where``.
+    """
+    if len(stored) != entry.length or zlib.crc32(stored) != entry.crc32:
+        raise FileError(f"{where}: the checksum is wrong, so its bytes were changed; get the file again")
+    raw = stored if entry.length == entry.size else inflate(stored, entry.size, where)
+    if entry.bits is None:
+        flat = np.frombuffer(raw, np.dtype(entry.dtype).newbyteorder("<")).astype(entry.dtype)
+    else:
+        try:
+            flat = _core.unpack_bits(np.frombuffer(raw, np.uint8), entry.count, entry.bits, entry.low)
+        except ValueError as error:
+            raise FileError(f"{where}: {error}") from error
+        flat = flat.astype(entry.dtype)
+    return flat.reshape(entry.shape)
+
+
+def inflate(stored: bytes, size: int, where: str) -> bytes:
     """Deflated bytes, inflated to exactly the ``size`` that was declared and no further."""
-    if not _is_size(size) or size > _DEFLATE_LIMIT * len(stored) + 64:
-        raise FileError(f"{where}: declares {size!r} bytes, more than {len(stored)} deflated bytes can hold")
+    if size > _MOST_FROM_ONE * len(stored):
+        raise FileError(f"{where}: declares {size} bytes, more than {len(stored)} deflated bytes can hold")
     inflater = zlib.decompressobj()
     try:
         raw = inflater.decompress(stored, size + 1)
@@ -88,16 +172,3 @@ def inflate(stored: bytes, size: Any, where: str) -> bytes:
     if len(raw) != size or not inflater.eof or inflater.unused_data:
         raise FileError(f"{where}: does not inflate to the {size} bytes that it declares")
     return raw
-
-
-def _unpack(raw: bytes, count: int, bits: int, low: Any, where: str) -> Array:
-    if not isinstance(low, int) or not -(2**31) <= low < 2**31 - (1 << bits):
-        raise FileError(f"{where}: the lowest value {low!r} is not a 32-bit integer with room for {bits} bits above")
-    try:
-        return _core.unpack_bits(np.frombuffer(raw, np.uint8), count, bits, low)
-    except ValueError as error:
-        raise FileError(f"{where}: {error}") from error
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40

@@ -1,23 +1,32 @@
 """The ledger in a container: every decision as a table, its arrays by their place among the container's."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from whit import ledger as decisions
 from whit.data import Array
-from whit.errors import FileError, PlanError
+from whit.errors import FileError
 from whit.formats import Floats, Int, Integers
-from whit.ledger import Axis, Decision, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation
+from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation
+from whit.store.fields import number, reading, shape, table, text, whole
 from whit.toml import from_table, to_table
 
-__all__ = ["read_ledger", "reading", "write_ledger"]
+__all__ = ["read_ledger", "write_ledger"]
 
 Keep = Callable[[Array], int]
 Fetch = Callable[[Any], Array]
+
+_FIELDS = {
+    "folded": {"batch_norm", "into"},
+    "kept": {"group", "axes", "groups"},
+    "masked": {"parameter", "mask"},
+    "rounded": {"parameter", "target", "shape", "axis", "codes", "scale", "zero_point"},
+    "rounded_activation": {"tensor", "target", "scale", "zero_point"},
+    "assigned": {"parameter", "values"},
+}
 
 
 def write_ledger(ledger: Ledger, keep: Keep) -> list[dict[str, Any]]:
@@ -29,24 +38,19 @@ def _write(decision: Decision, keep: Keep) -> dict[str, Any]:
     match decision:
         case Folded(batch_norm=batch_norm, into=into):
             return {"kind": "folded", "batch_norm": batch_norm, "into": into}
-        case Kept(group=group, axes=axes):
+        case Kept(group=group, axes=axes, groups=groups):
             listed = [[key.parameter, key.axis, keep(indices)] for key, indices in axes.items()]
-            return {"kind": "kept", "group": group, "axes": listed}
+            return {"kind": "kept", "group": group, "axes": listed, "groups": dict(groups)}
         case Masked(parameter=parameter, mask=mask):
             return {"kind": "masked", "parameter": parameter, "mask": keep(mask)}
-        case Rounded(parameter=parameter, target=target, shape=shape):
-            table = {
-                "kind": "rounded",
-                "parameter": parameter,
-                "target": to_table(target),
-                "shape": list(shape),
-                "axis": decision.axis,
-            }
-            return table | {name: keep(getattr(decision, name)) for name in ("codes", "scale", "zero_point")}
+        case Rounded(parameter=parameter, target=target, shape=sizes):
+            about = {"parameter": parameter, "target": to_table(target), "shape": list(sizes), "axis": decision.axis}
+            arrays = {name: keep(getattr(decision, name)) for name in ("codes", "scale", "zero_point")}
+            return {"kind": "rounded"} | about | arrays
         case RoundedActivation(tensor=tensor, target=target):
-            table = {"kind": "rounded_activation", "tensor": tensor, "target": to_table(target)}
-            return table | {"scale": float(decision.scale), "zero_point": int(decision.zero_point)}
-        case decisions.Assigned(parameter=parameter, values=values):
+            about = {"kind": "rounded_activation", "tensor": tensor, "target": to_table(target)}
+            return about | {"scale": float(decision.scale), "zero_point": int(decision.zero_point)}
+        case Assigned(parameter=parameter, values=values):
             return {"kind": "assigned", "parameter": parameter, "values": keep(values)}
 
 
@@ -54,70 +58,94 @@ def read_ledger(tables: Any, fetch: Fetch, path: Path) -> Ledger:
     """The ledger that tables describe; ``fetch`` gives the array of a place.
 
     Raises:
-        FileError: A table is not a decision, or its arrays do not fit it.
+        FileError: A table is not a decision, its arrays do not fit it, or decisions do not fit each other.
     """
     if not isinstance(tables, list):
         raise FileError(f"{path}: its decisions are not a list")
     found: list[Decision] = []
-    for place, table in enumerate(cast(list[Any], tables)):
+    for place, fields in enumerate(cast(list[Any], tables)):
         with reading(f"{path}, decision {place}"):
-            found.append(_read(table, fetch))
-    return Ledger().record(*found)
+            found.append(_read(fields, fetch))
+    with reading(f"{path}, decisions"):
+        return _fitting(found)
 
 
-@contextmanager
-def reading(where: str) -> Iterator[None]:
-    """Whatever does not fit in what is read becomes an error that says where."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, PlanError) as error:
-        raise FileError(f"{where}: is not what a .whit holds ({type(error).__name__}: {error})") from error
+def _fitting(found: list[Decision]) -> Ledger:
+    """The ledger of decisions that are in replay order and agree on the shapes of what they are about."""
+    ledger = Ledger().record(*found)
+    if [id(decision) for decision in ledger] != [id(decision) for decision in found]:
+        raise ValueError("they are not in replay order, or two of a kind are about one tensor")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for decision in ledger.values:
+        match decision:
+            case Masked(parameter=name, mask=array) | Assigned(parameter=name, values=array):
+                found_shape = array.shape
+            case Rounded(parameter=name, shape=found_shape):
+                pass
+            case RoundedActivation():
+                continue
+        if shapes.setdefault(name, found_shape) != found_shape:
+            raise ValueError(f"{name} has the shape {shapes[name]} in one and {found_shape} in another")
+    return ledger
 
 
-def _read(table: Mapping[str, Any], fetch: Fetch) -> Decision:
-    match table["kind"]:
+def _read(value: Any, fetch: Fetch) -> Decision:
+    kind = value["kind"]
+    if kind not in _FIELDS:
+        raise ValueError(f"there is no decision of kind {str(kind)[:40]!r}")
+    fields = table(value, {"kind"} | _FIELDS[kind])
+    match kind:
         case "folded":
-            return Folded(batch_norm=_text(table["batch_norm"]), into=_text(table["into"]))
+            return Folded(batch_norm=text(fields["batch_norm"]), into=text(fields["into"]))
         case "kept":
-            axes = {Axis(_text(name), int(axis)): _indices(fetch(place)) for name, axis, place in table["axes"]}
-            return Kept(group=_text(table["group"]), axes=axes)
+            groups = {text(weight): whole(count, low=1) for weight, count in fields["groups"].items()}
+            return Kept(group=text(fields["group"]), axes=_axes(fields["axes"], fetch), groups=groups)
         case "masked":
-            return Masked(parameter=_text(table["parameter"]), mask=_of(fetch(table["mask"]), np.bool_))
+            return Masked(parameter=text(fields["parameter"]), mask=_of(fetch(fields["mask"]), np.bool_))
         case "rounded":
-            return _rounded(table, fetch)
+            return _rounded(fields, fetch)
         case "rounded_activation":
-            target = cast(Int, from_table(table["target"], Int))
-            scale, zero = np.float32(table["scale"]), np.int32(table["zero_point"])
-            if not (np.isfinite(scale) and scale > 0 and target.low <= zero <= target.high):
-                raise ValueError(f"scale {scale} or zero point {zero} is not one of {target}")
-            name = _text(table["tensor"])
-            return RoundedActivation(tensor=name, target=target, scale=np.asarray(scale), zero_point=np.asarray(zero))
-        case "assigned":
-            return decisions.Assigned(parameter=_text(table["parameter"]), values=fetch(table["values"]))
-        case kind:
-            raise ValueError(f"there is no decision of kind {kind!r}")
+            return _rounded_activation(fields)
+        case _:
+            return Assigned(parameter=text(fields["parameter"]), values=fetch(fields["values"]))
 
 
-def _rounded(table: Mapping[str, Any], fetch: Fetch) -> Rounded:
-    target = cast(Int, from_table(table["target"], Int))
-    shape = tuple(int(size) for size in table["shape"])
-    codes: Integers = _of(fetch(table["codes"]), np.int32)
-    scale: Floats = _of(fetch(table["scale"]), np.float32)
-    zero_point: Integers = _of(fetch(table["zero_point"]), np.int32)
+def _axes(value: Any, fetch: Fetch) -> dict[Axis, Any]:
+    axes: dict[Axis, Any] = {}
+    for name, axis, place in value:
+        key = Axis(text(name), whole(axis))
+        if key in axes:
+            raise ValueError(f"axis {axis} of {name} is cut twice")
+        indices = _of(fetch(place), np.int64)
+        if indices.ndim != 1 or (indices.size and indices[0] < 0) or not (indices[1:] > indices[:-1]).all():
+            raise ValueError("kept indices do not rise from 0")
+        axes[key] = indices
+    return axes
+
+
+def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
+    target = cast(Int, from_table(fields["target"], Int))
+    sizes = shape(fields["shape"])
+    codes: Integers = _of(fetch(fields["codes"]), np.int32)
+    scale: Floats = _of(fetch(fields["scale"]), np.float32)
+    zero_point: Integers = _of(fetch(fields["zero_point"]), np.int32)
     rows, columns = codes.shape
     groups = -(-columns // target.block(columns)) if columns else 0
     expected = (1 if target.per == "tensor" else rows, groups)
     if scale.shape != expected or zero_point.shape != expected:
         raise ValueError(f"scales have shape {scale.shape}, zero points {zero_point.shape}; {expected} is needed")
-    axis = int(table["axis"])
-    if not 0 <= axis < len(shape) or shape[axis] != rows or int(np.prod(shape, dtype=np.int64)) != codes.size:
-        raise ValueError(f"codes of shape {codes.shape} do not fill a weight of shape {shape}")
-    if codes.size and not target.low <= int(codes.min()) <= int(codes.max()) <= target.high:
-        raise ValueError(f"codes from {codes.min()} to {codes.max()} leave the grid of {target}")
+    axis = whole(fields["axis"])
+    if axis >= len(sizes) or sizes[axis] != rows or prod(sizes) != codes.size:
+        raise ValueError(f"codes of shape {codes.shape} do not fill a weight of shape {sizes}")
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise ValueError("a scale is not finite and positive")
+    for name, integers in (("codes", codes), ("zero points", zero_point)):
+        if integers.size and not target.low <= int(integers.min()) <= int(integers.max()) <= target.high:
+            raise ValueError(f"{name} from {integers.min()} to {integers.max()} leave the grid of {target}")
     return Rounded(
-        parameter=_text(table["parameter"]),
+        parameter=text(fields["parameter"]),
         target=target,
-        shape=shape,
+        shape=sizes,
         axis=axis,
         codes=codes,
         scale=scale,
@@ -125,20 +153,23 @@ def _rounded(table: Mapping[str, Any], fetch: Fetch) -> Rounded:
     )
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a name")
-    return value
+def _rounded_activation(fields: dict[str, Any]) -> RoundedActivation:
+    target = cast(Int, from_table(fields["target"], Int))
+    if target.per != "tensor":
+        raise ValueError(f"activations have one scale a tensor, not {target}")
+    scale = number(fields["scale"])
+    if not np.finfo(np.float32).smallest_subnormal <= scale <= np.finfo(np.float32).max:
+        raise ValueError(f"the scale {scale} is not a positive float32")
+    zero_point = whole(fields["zero_point"], target.low, target.high)
+    return RoundedActivation(
+        tensor=text(fields["tensor"]),
+        target=target,
+        scale=np.asarray(scale, np.float32),
+        zero_point=np.asarray(zero_point, np.int32),
+    )
 
 
 def _of(array: Array, dtype: Any) -> Any:
     if array.dtype != dtype:
-        raise TypeError(f"an array of {array.dtype} stands where {np.dtype(dtype)} is needed")
+        raise ValueError(f"an array of {array.dtype} stands where {np.dtype(dtype)} is needed")
     return array
-
-
-def _indices(array: Array) -> Any:
-    indices = _of(array, np.int64)
-    if indices.ndim != 1 or (indices.size and indices[0] < 0) or not (np.diff(indices) > 0).all():
-        raise ValueError("kept indices do not rise from 0")
-    return indices

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from whit.data import Array
-from whit.errors import FileError, OutputError
+from whit.errors import FileError, OutputError, listed
 from whit.ledger import Ledger
 from whit.store.container import Container, open_container, write_container
 from whit.store.decisions import read_ledger, write_ledger
+from whit.store.fields import reading, table, whole
 from whit.store.network import join, split
 
 __all__ = ["Stored", "encode", "read", "write_whole"]
@@ -42,31 +43,66 @@ class Stored:
     @property
     def about(self) -> Mapping[str, Any]:
         """Plain facts that were written with the network."""
-        about = self.container.content.get("about")
-        if not isinstance(about, dict):
-            raise FileError(f"{self.container.path}: holds no facts about itself")
-        return about  # pyright: ignore[reportUnknownVariableType] (JSON)
+        return self.container.content["about"]
+
+    @property
+    def _network(self) -> Mapping[str, Any] | None:
+        return self.container.content.get("network")
 
     def ledger(self) -> Ledger:
-        """Every decision."""
+        """Every decision.
+
+        Raises:
+            FileError: An array was changed, or what the file says does not fit together.
+        """
         container = self.container
-        return read_ledger(container.content.get("decisions"), container.array, container.path)
+        unread = set(range(len(container.entries)))
+        if self._network is not None:
+            unread.remove(self._network["graph"])
+
+        def fetch(place: Any) -> Array:
+            if place not in unread:
+                raise ValueError(f"array {str(place)[:40]} is not one of the file's, or is referred to twice")
+            unread.remove(place)
+            return container.array(place)
+
+        ledger = read_ledger(container.content["decisions"], fetch, container.path)
+        if unread:
+            raise FileError(f"{container.path}: the arrays {listed(map(str, sorted(unread)))} belong to no decision")
+        return ledger
 
     def onnx(self) -> bytes:
-        """The network as a serialized ONNX model."""
-        container = self.container
-        network = container.content.get("network")
-        if not isinstance(network, dict) or not {"graph", "weights"} <= network.keys():
+        """The network as a serialized ONNX model.
+
+        Raises:
+            FileError: As ``ledger``, or the file holds no network.
+        """
+        container, network = self.container, self._network
+        if network is None:
             raise FileError(
                 f"{container.path} holds no graph, only decisions on parameters: it was saved without a network. "
                 "Load it into the parameters it was made from"
             )
-        return join(container.array(network["graph"]).tobytes(), network["weights"], self.ledger(), container.path)
+        graph = container.array(network["graph"])
+        if graph.dtype != np.uint8 or graph.ndim != 1:
+            raise FileError(f"{container.path}: its graph is an array of {graph.dtype} {graph.shape}, not of bytes")
+        return join(graph.tobytes(), network["weights"], self.ledger(), container.path)
 
 
 def read(path: str | Path) -> Stored:
-    """Open a ``.whit`` file."""
-    return Stored(open_container(path))
+    """Open a ``.whit`` file.
+
+    Raises:
+        FileError: It is not a whole ``.whit`` file of this version.
+    """
+    container = open_container(path)
+    with reading(f"{container.path}, content"):
+        content = table(container.content, {"about", "decisions"}, {"network"})
+        if not isinstance(content["about"], dict):
+            raise ValueError("its facts about itself are not a table")
+        if "network" in content:
+            whole(table(content["network"], {"graph", "weights"})["graph"], high=len(container.entries) - 1)
+    return Stored(container)
 
 
 def write_whole(path: Path, content: bytes) -> None:

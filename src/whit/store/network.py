@@ -1,6 +1,5 @@
 """The network in a container: its ONNX graph, and from which of the ledger's arrays each of its weights comes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,13 +7,31 @@ import numpy as np
 
 from whit.errors import FileError, ModelError
 from whit.formats import Floats
-from whit.ledger import Ledger, bias_codes, bias_scale
-from whit.store.decisions import reading
-from whit.store.onnx_graph import TYPES, Initializer, with_initializers
+from whit.ledger import Ledger, Rounded, bias_codes, bias_scale
+from whit.store.fields import number, reading, shape, table, text, whole
+from whit.store.onnx_graph import CODES, Initializer, with_initializers
 
 __all__ = ["join", "split"]
 
 Recipe = list[dict[str, Any]]
+
+_SUFFIXES = {
+    "assigned": "",
+    "codes": ":codes",
+    "scale": ":scale",
+    "zero_point": ":zero_point",
+    "bias int32": ":int32",
+    "bias scale": ":scale",
+}
+"""An initializer is named after the parameter that it is ``of``, with the suffix of where it is ``from``."""
+_FIELDS: dict[str, set[str]] = {
+    "assigned": set(),
+    "codes": {"type", "shape"},
+    "scale": {"shape"},
+    "zero_point": {"type", "shape"},
+    "bias int32": {"weight", "step"},
+    "bias scale": {"weight", "step"},
+}
 
 
 def split(onnx_bytes: bytes, ledger: Ledger) -> tuple[bytes, Recipe]:
@@ -26,17 +43,17 @@ def split(onnx_bytes: bytes, ledger: Ledger) -> tuple[bytes, Recipe]:
     from onnx import numpy_helper
 
     model = onnx.load_model_from_string(onnx_bytes)
-    writer = _Writer(ledger)
+    weights = _Weights(ledger)
     steps = _steps(model)
     kept: list[Any] = []
     recipe: Recipe = []
     for item in model.graph.initializer:
         values = numpy_helper.to_array(item)
-        entry = writer.entry(item.name, item.data_type, tuple(item.dims), steps)
+        entry = weights.entry(item.name, item.data_type, tuple(item.dims), steps)
         if entry is None:
             kept.append(item)
             continue
-        made = _initializer(entry, ledger)
+        made = weights.initializer(entry)
         stored = Initializer.of(item.name, values.astype(np.int8) if made.data_type > 16 else values, made.data_type)
         if made != stored:
             raise ModelError(f"{item.name} in the exported graph is not what the ledger holds; this is a bug in whit")
@@ -50,17 +67,19 @@ def join(graph: bytes, recipe: Any, ledger: Ledger, path: Path) -> bytes:
     """The serialized ONNX model that ``split`` took apart.
 
     Raises:
-        FileError: The recipe names what the ledger does not have.
+        FileError: The recipe asks for what the ledger does not have, or for the same twice.
     """
     if not isinstance(recipe, list):
         raise FileError(f"{path}: the network's weights are not a list")
-
-    def initializers() -> Iterator[Initializer]:
-        for place, entry in enumerate(cast(list[Any], recipe)):
-            with reading(f"{path}, weight {place} of the network"):
-                yield _initializer(entry, ledger)
-
-    return with_initializers(graph, initializers())
+    weights = _Weights(ledger)
+    made: dict[str, Initializer] = {}
+    for place, entry in enumerate(cast(list[Any], recipe)):
+        with reading(f"{path}, weight {place} of the network"):
+            one = weights.initializer(entry)
+            if one.name in made:
+                raise ValueError(f"{one.name} stands twice")
+            made[one.name] = one
+    return with_initializers(graph, made.values())
 
 
 def _steps(model: Any) -> dict[str, float]:
@@ -72,49 +91,77 @@ def _steps(model: Any) -> dict[str, float]:
     steps: dict[str, float] = {}
     for node in model.graph.node:
         maker = makers.get(node.input[0]) if node.op_type in ("Conv", "Gemm") else None
-        if maker is not None and maker.op_type == "DequantizeLinear" and len(node.input) > 2:
-            if maker.input[1] in scales:
-                steps[node.input[2]] = float(numpy_helper.to_array(scales[maker.input[1]]).reshape(()))
+        if maker is None or maker.op_type != "DequantizeLinear" or len(node.input) < 3:
+            continue
+        if maker.input[1] in scales:
+            steps[node.input[2]] = float(numpy_helper.to_array(scales[maker.input[1]]).reshape(()))
     return steps
 
 
-class _Writer:
-    """Finds where the initializers of a graph come from."""
+class _Weights:
+    """Where the initializers of a graph come from, and the initializers that come from there."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.assigned = ledger.assigned()
         self.rounded = ledger.rounded()
-        self.biases = {name.rpartition(".")[0]: name for name in self.rounded}
+        self.of_layer = {name.rpartition(".")[0]: name for name in self.rounded}
 
     def entry(
-        self, name: str, data_type: int, shape: tuple[int, ...], steps: dict[str, float]
+        self, name: str, data_type: int, sizes: tuple[int, ...], steps: dict[str, float]
     ) -> dict[str, Any] | None:
+        """The recipe's entry for an initializer, or None if the ledger does not have it."""
         of, _, part = name.rpartition(":")
         if name in self.assigned:
-            return {"name": name, "from": "assigned", "of": name}
+            return {"from": "assigned", "of": name}
         if of in self.rounded and part in ("codes", "scale", "zero_point"):
-            return {"name": name, "from": part, "of": of, "type": data_type, "shape": list(shape)}
+            kind = {} if part == "scale" else {"type": data_type}
+            return {"from": part, "of": of, "shape": list(sizes)} | kind
         if of in self.assigned and part in ("int32", "scale") and of in steps:
-            weight = self.biases.get(of.rpartition(".")[0])
+            weight = self.of_layer.get(of.rpartition(".")[0])
             if weight is not None:
-                return {"name": name, "from": f"bias {part}", "of": of, "weight": weight, "step": steps[of]}
+                return {"from": f"bias {part}", "of": of, "weight": weight, "step": steps[of]}
         return None
 
+    def initializer(self, entry: Any) -> Initializer:
+        """The initializer that a recipe's entry describes.
 
-def _initializer(entry: dict[str, Any], ledger: Ledger) -> Initializer:
-    name, of, source = entry["name"], entry["of"], entry["from"]
-    if source == "assigned":
-        return Initializer.of(name, ledger.assigned()[of])
-    if source in ("bias int32", "bias scale"):
-        scale = bias_scale(entry["step"], ledger.rounded()[entry["weight"]])
-        if source == "bias scale":
+        Raises:
+            ValueError, KeyError, TypeError: The entry is not one, or asks for what the ledger does not have.
+        """
+        source = entry["from"]
+        fields = table(entry, {"from", "of"} | _FIELDS[source])
+        of = text(fields["of"])
+        name = of + _SUFFIXES[source]
+        if source == "assigned":
+            return Initializer.of(name, self.assigned[of])
+        if source.startswith("bias"):
+            return self._bias(fields, name, of)
+        decision, sizes = self.rounded[of], shape(fields["shape"])
+        if source == "scale":
+            return Initializer.of(name, decision.scale.reshape(sizes))
+        kind = whole(fields["type"])
+        low, high = CODES[kind]
+        if not low <= decision.target.low <= decision.target.high <= high:
+            raise ValueError(f"codes of {decision.target} do not fit into ONNX type {kind}")
+        values = decision.zero_point if source == "zero_point" else decision.codes
+        if source == "codes" and decision.target.per != "group":
+            values = decision.shaped(values)
+        return Initializer.of(name, values.astype(np.uint8 if low == 0 else np.int8).reshape(sizes), kind)
+
+    def _bias(self, fields: dict[str, Any], name: str, of: str) -> Initializer:
+        weight, step = self.rounded[text(fields["weight"])], number(fields["step"])
+        if not 0 < step <= np.finfo(np.float32).max:
+            raise ValueError(f"the step {step} of a layer's input is not a positive float32")
+        scale = _bias_scale(step, weight)
+        if fields["from"] == "bias scale":
             return Initializer.of(name, scale if scale.size > 1 else scale.reshape(()))
-        return Initializer.of(name, bias_codes(cast(Floats, ledger.assigned()[of]), scale))
-    decision = ledger.rounded()[of]
-    if source == "scale":
-        return Initializer.of(name, decision.scale.reshape(entry["shape"]))
-    values = decision.zero_point if source == "zero_point" else decision.codes
-    if source == "codes" and decision.target.per != "group":
-        values = decision.shaped(values)
-    stored = np.uint8 if entry["type"] == TYPES["uint8"] else np.int8
-    return Initializer.of(name, values.astype(stored).reshape(entry["shape"]), entry["type"])
+        bias = self.assigned[of]
+        if bias.dtype != np.float32 or bias.shape != weight.codes.shape[:1] or not np.isfinite(bias).all():
+            raise ValueError(f"{of} is {bias.dtype} {bias.shape}, not a bias of {weight.parameter}")
+        return Initializer.of(name, bias_codes(cast(Floats, bias), scale))
+
+
+def _bias_scale(step: float, weight: Rounded) -> Floats:
+    if weight.target.per == "group":
+        raise ValueError(f"{weight.parameter} has a scale a group, so its bias has no scale of its own")
+    return bias_scale(step, weight)

@@ -12,11 +12,24 @@ import numpy as np
 from whit.data import Array
 from whit.formats import nibbles
 
-__all__ = ["TYPES", "Initializer", "with_initializers"]
+__all__ = ["CODES", "TYPES", "Initializer", "with_initializers"]
 
-TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
+TYPES = {
+    "float32": 1,
+    "uint8": 2,
+    "int8": 3,
+    "uint16": 4,
+    "int16": 5,
+    "int32": 6,
+    "int64": 7,
+    "bool": 9,
+    "float16": 10,
+    "float64": 11,
+}
 """``TensorProto.DataType`` by dtype; 4-bit types are given as their own number."""
 UINT4, INT4 = 21, 22
+CODES = {TYPES["uint8"]: (0, 255), TYPES["int8"]: (-128, 127), UINT4: (0, 15), INT4: (-8, 7)}
+"""The types in which codes are stored, with their smallest and largest values."""
 
 # Field numbers of onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.dims, data_type, name, raw_data.
 _GRAPH, _INITIALIZER = 7, 5

@@ -5,7 +5,8 @@ count and its name (``7.relu``) name the tensor. The same code path gives the sa
 ``torch.export``, so what the exported graph says about an activation can be done to the eager one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from whit.errors import ModelError, listed
 from whit.ledger import RoundedActivation
 from whit.torch.fake_quantize import fake_quantize
 
-__all__ = ["INPUT", "RoundedActivations", "Tracker", "activations_of", "round_activations_"]
+__all__ = ["INPUT", "RoundedActivations", "Tracker", "activations_of", "round_activations_", "unrounded"]
 
 INPUT = "input"
 """Inputs of the network are named ``input.0``, ``input.1``, ..."""
@@ -33,7 +34,7 @@ class Tracker(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the function, then visit its result."""
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and result.is_floating_point():
+        if isinstance(result, Tensor) and result.is_floating_point() and getattr(func, "namespace", None) != "whit":
             name = f"{self.count}.{getattr(func, '__name__', 'function')}"
             self.count += 1
             return self.visit(name, result)
@@ -57,6 +58,7 @@ class RoundedActivations(nn.Module):
         super().__init__()
         self.decisions = dict(decisions)
         self.active: list[tuple[Tracker, set[str]]] = []
+        self.paused = False
         for place, decision in enumerate(self.decisions.values()):
             scale = torch.tensor(float(decision.scale), dtype=torch.float32)
             zero_point = torch.tensor(int(decision.zero_point), dtype=torch.int32)
@@ -70,11 +72,14 @@ class RoundedActivations(nn.Module):
         if place is None:
             return x
         target = self.decisions[name].target
-        scale, zero_point = self.get_buffer(f"scale_{place}"), self.get_buffer(f"zero_point_{place}")
+        scale = self.get_buffer(f"scale_{place}").to(x.device)
+        zero_point = self.get_buffer(f"zero_point_{place}").to(x.device)
         return fake_quantize(x, scale, zero_point, 0, target.low, target.high)
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Forward pre-hook."""
+        if self.paused:
+            return args
         seen: set[str] = set()
 
         def visit(name: str, x: Tensor) -> Tensor:
@@ -108,6 +113,20 @@ def activations_of(module: nn.Module) -> RoundedActivations | None:
         if isinstance(owner, RoundedActivations):
             return owner
     return None
+
+
+@contextmanager
+def unrounded(module: nn.Module) -> Generator[None]:
+    """The module without the rounding of its activations, whose names are counted without it."""
+    rounded = activations_of(module)
+    if rounded is None:
+        yield
+        return
+    rounded.paused = True
+    try:
+        yield
+    finally:
+        rounded.paused = False
 
 
 def round_activations_(module: nn.Module, decisions: Mapping[str, RoundedActivation]) -> None:

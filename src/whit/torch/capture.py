@@ -12,7 +12,7 @@ from torch.fx import Node
 from whit.errors import ModelError
 from whit.graph import Graph, Operation
 from whit.graph import Tensor as GraphTensor
-from whit.torch.activations import INPUT, Tracker
+from whit.torch.activations import INPUT, Tracker, unrounded
 from whit.torch.translate import translate
 
 __all__ = ["capture"]
@@ -42,14 +42,14 @@ class _Marked(nn.Module):
 
 
 def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Graph:
-    """Describe a module by running it once, symbolically, on inputs of these shapes.
+    """Describe a module, without the rounding of activations, by running it once on symbols of these shapes.
 
     Raises:
         ModelError: ``torch.export`` cannot follow the module's code; the message says where.
     """
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), unrounded(module):
             program = torch.export.export(_Marked(module), tuple(inputs), strict=False)
     except Exception as error:  # torch.export raises whatever the traced code raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,10 +1,9 @@
 """Edits of an eager module, in place: slice its parameters and mend the attributes that carry sizes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
@@ -12,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 from whit.data import Array
 from whit.errors import ModelError, WeightsError
 from whit.graph import Graph
-from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Masked, Rounded, RoundedActivation
+from whit.ledger import Assigned, Decision, Folded, Kept, Masked, Rounded, RoundedActivation
 from whit.torch.activations import activations_of, round_activations_
 
 __all__ = ["apply_", "foldable", "state_of", "tensor_of"]
@@ -27,7 +26,7 @@ def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
                 case Folded():
                     _fold_(module, decision)
                 case Kept():
-                    _cut_(module, decision.axes)
+                    _cut_(module, decision)
                 case Masked():
                     tensor_of(module, decision.parameter).mul_(torch.from_numpy(decision.mask))
                 case Rounded():
@@ -118,35 +117,31 @@ def _fold_(module: nn.Module, decision: Folded) -> None:
     setattr(owner, last, nn.Identity())
 
 
-def _cut_(module: nn.Module, axes: Mapping[Axis, NDArray[np.int64]]) -> None:
-    depthwise = [
-        layer
-        for layer in module.modules()
-        if isinstance(layer, _ConvNd) and layer.groups > 1 and layer.groups == layer.in_channels
-    ]
+def _cut_(module: nn.Module, decision: Kept) -> None:
     touched: dict[int, nn.Module] = {}
-    for (parameter, axis), keep in axes.items():
+    for (parameter, axis), keep in decision.axes.items():
         tensor = tensor_of(module, parameter)
-        if keep.size and int(keep[-1]) >= tensor.shape[axis]:
+        if keep.size and (axis >= tensor.dim() or int(keep[-1]) >= tensor.shape[axis]):
             raise WeightsError(
-                f"{parameter} has {tensor.shape[axis]} indices on axis {axis}, the decision keeps index {keep[-1]}: "
+                f"{parameter} has shape {tuple(tensor.shape)}, the decision keeps index {keep[-1]} of axis {axis}: "
                 "this is not the network that was compressed"
             )
         tensor.data = tensor.index_select(axis, torch.from_numpy(np.ascontiguousarray(keep))).contiguous()
         owner = _owner(module, parameter)[0]
         touched[id(owner)] = owner
+    for weight, groups in decision.groups.items():
+        layer = _owner(module, weight)[0]
+        if isinstance(layer, _ConvNd):
+            layer.groups = groups
     for owner in touched.values():
-        _mend_(owner, is_depthwise=any(owner is layer for layer in depthwise))
+        _mend_(owner)
 
 
-def _mend_(layer: nn.Module, *, is_depthwise: bool) -> None:
+def _mend_(layer: nn.Module) -> None:
     """Make the sizes that a layer remembers those of its parameters."""
     match layer:
         case _ConvNd():
-            outputs, inputs = layer.weight.shape[:2]
-            if is_depthwise:
-                layer.groups = layer.groups * outputs // layer.out_channels
-            layer.out_channels, layer.in_channels = outputs, inputs * layer.groups
+            layer.out_channels, layer.in_channels = layer.weight.shape[0], layer.weight.shape[1] * layer.groups
         case nn.Linear():
             layer.out_features, layer.in_features = layer.weight.shape
         case _BatchNorm():

@@ -1,0 +1,1 @@
+"""Networks that the benchmarks measure on; their trained weights come from ``WHIT_DATA``."""

@@ -1,0 +1,91 @@
+"""Measuring the latency of a run's folder again."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from rich.console import Console
+from rich.text import Text
+
+from whit import measure, runtime
+from whit.data import Array
+from whit.errors import FileError
+from whit.output import MODEL, ONNX, ORIGINAL, read_facts
+from whit.store import read
+from whit.table import latency_text, plain_table, ratio
+
+__all__ = ["bench", "print_bench"]
+
+
+def bench(folder: str | Path, *, threads: int | None = None, seconds: float = 5.0) -> dict[str, Any]:
+    """Time one sample through the networks in a run's folder, in turns.
+
+    Args:
+        folder: Written by ``whit compress``; the original network is measured if ``--keep-original`` left it there.
+        threads: Of ONNX Runtime; by default as many as the run measured with.
+        seconds: About how long to measure.
+
+    Returns:
+        ``latency_ms`` by file, ``recorded_before`` (what the run measured of the original, or None where it was
+        measured again), ``threads``, ``versions`` and ``machine``.
+
+    Raises:
+        FileError: The folder is not one that a run left.
+    """
+    folder = Path(folder)
+    facts = read_facts(folder)
+    threads = threads or int(facts.get("threads", 1))
+    network = read(folder / MODEL).onnx()
+    sessions = {MODEL: runtime.Session(network, threads=threads, name=str(folder / MODEL))}
+    for name in (ONNX, ORIGINAL):
+        if (folder / name).exists():
+            sessions[name] = runtime.open_onnx(folder / name, threads=threads)
+    times = measure.latencies(list(sessions.values()), _sample(network), seconds=seconds)
+    return {
+        "folder": str(folder),
+        "latency_ms": {name: asdict(time) for name, time in zip(sessions, times, strict=True)},
+        "recorded_before": None if ORIGINAL in sessions else facts["before"]["latency_ms"],
+        "threads": threads,
+        "seconds": seconds,
+        "versions": measure.versions(),
+        "machine": measure.machine(),
+    }
+
+
+def print_bench(found: dict[str, Any], console: Console | None = None) -> None:
+    """Print what ``bench`` found."""
+    console = console or Console()
+    times = {name: measure.Latency(**time) for name, time in found["latency_ms"].items()}
+    recorded = found["recorded_before"]
+    original = times.get(ORIGINAL) or measure.Latency(**recorded)
+    made = plain_table(f"one sample, {found['threads']} thread(s)", "")
+    made.add_row("original" if recorded is None else "original (recorded)", latency_text(original), "")
+    for name in (MODEL, ONNX):
+        if name in times:
+            made.add_row(name, latency_text(times[name]), ratio(original.median, times[name].median))
+    console.print(made)
+    if recorded is not None:
+        note = (
+            "The original's time is the one that the run recorded, not measured again, so it may come from another "
+            "machine or mood. Run whit compress with --keep-original to measure both together."
+        )
+        console.print(Text(note))
+
+
+def _sample(network: bytes) -> tuple[Array, ...]:
+    """One sample of noise for each input of an ONNX model."""
+    generator = np.random.default_rng(0)
+    session: Any = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+    inputs: list[Array] = []
+    for item in session.get_inputs():
+        shape = [size if isinstance(size, int) else 1 for size in item.shape]
+        match item.type:
+            case "tensor(float)":
+                inputs.append(generator.standard_normal(shape, np.float32))
+            case "tensor(int64)":
+                inputs.append(np.zeros(shape, np.int64))
+            case other:
+                raise FileError(f"input {item.name} is {other}, of which whit can make no sample")
+    return tuple(inputs)

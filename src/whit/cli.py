@@ -1,0 +1,227 @@
+"""The ``whit`` command: a thin shell over the library."""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from whit.bars import Bars
+from whit.data import Images
+from whit.errors import ModelError, OutputError, WhitError
+
+__all__ = ["app", "main"]
+
+
+class _Commands(TyperGroup):
+    """Every error that whit raises on purpose is one message, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except WhitError as error:
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}")
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Neural networks every whit as good, a fraction of the size and measurably faster.",
+)
+
+
+def main() -> None:
+    """The ``whit`` script."""
+    app()
+
+
+@app.callback()
+def _prepare() -> None:  # pyright: ignore[reportUnusedFunction] (typer calls it)
+    if "" not in sys.path:  # so that package.module:factory is found in the current folder
+        sys.path.insert(0, "")
+
+
+class Layout(StrEnum):
+    """Order of the axes of stored images."""
+
+    NHWC = "NHWC"
+    NCHW = "NCHW"
+
+
+class Target(StrEnum):
+    """What a ``.whit`` file can be exported to."""
+
+    ONNX = "onnx"
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 0.485,0.456,0.406") from error
+
+
+_Threads = Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime when latency is measured.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+@app.command()
+def compress(
+    model: Annotated[str, typer.Argument(help="package.module:factory, or a .pt2 file of torch.export.save.")],
+    data: Annotated[str, typer.Option(help=".npz with arrays x and y, or package.module:make_data.")],
+    plan: Annotated[Path, typer.Option(help="TOML file with the steps.")],
+    out: Annotated[Path, typer.Option(help="Folder for model.whit, model.onnx, plan.toml and result.json.")],
+    test: Annotated[
+        str | None, typer.Option(help="Test data, like --data; without it a fifth of the data is held out.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="accuracy, mae or mse.")] = "accuracy",
+    weights: Annotated[Path | None, typer.Option(help="The model's weights, a safetensors file.")] = None,
+    overwrite: _Overwrite = False,
+    keep_original: Annotated[
+        bool, typer.Option("--keep-original", help="Write original.onnx too, for whit bench to compare with.")
+    ] = False,
+    scale: Annotated[
+        float | None, typer.Option(help="Images are multiplied by this first, e.g. 0.00392157 for bytes.")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="Then subtracted: one number a channel, a,b,c.")] = None,
+    std: Annotated[str | None, typer.Option(help="Then divided by: one number a channel, a,b,c.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Order of the images' axes; the model reads NCHW.")] = None,
+    threads: _Threads = 1,
+) -> None:
+    """Compress a network by a plan, and measure the file that comes out."""
+    from whit import output
+    from whit.inputs import data_from
+    from whit.metrics import named
+    from whit.table import print_result
+    from whit.toml import load_plan
+
+    images = _images(scale, mean, std, layout)
+    folder = output.check_free(out, overwrite=overwrite)
+    steps, quality = load_plan(plan), named(metric)
+    samples = data_from(data, test, images)
+    bars = Bars()
+    network = _model(model, weights, bars)
+
+    from whit.compress import compress as run
+
+    result = run(network, steps, data=samples, metric=quality, threads=threads, progress=bars)
+    try:
+        output.write_run(result, folder, overwrite=overwrite, keep_original=keep_original)
+    except OutputError as error:
+        spare = _spare(folder)
+        output.write_run(result, spare, keep_original=keep_original)
+        raise OutputError(f"{error}\nThe result is not lost: it is in {spare}") from error
+    print_result(result)
+    typer.echo(f"Written to {out} in {result.seconds:.0f} s.")
+
+
+def _images(scale: float | None, mean: str | None, std: str | None, layout: Layout | None) -> Images | None:
+    """The options for images, or None where none was given."""
+    if scale is None and mean is None and std is None and layout is None:
+        return None
+    order: Literal["NHWC", "NCHW"] = "NHWC" if layout is Layout.NHWC else "NCHW"
+    return Images(
+        scale=1.0 if scale is None else scale,
+        mean=(0.0,) if mean is None else _numbers(mean),
+        std=(1.0,) if std is None else _numbers(std),
+        layout=order,
+    )
+
+
+def _model(where: str, weights: Path | None, bars: Bars) -> object:
+    with bars.bar("loading the network", 1):
+        try:
+            from whit.torch.sources import model_from
+        except ModuleNotFoundError as error:
+            raise ModelError(f"whit compress needs {error.name}: pip install 'whit[torch]'") from error
+        return model_from(where, weights)
+
+
+def _spare(folder: Path) -> Path:
+    """A free name beside a folder."""
+    names = (folder.with_name(f"{folder.name}-{place}") for place in range(2, 1000))
+    return next(name for name in names if not name.exists())
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .whit file.")],
+    as_json: _AsJson = False,
+) -> None:
+    """Show what a .whit file holds: its plan, how each tensor is stored, what was cut and rounded."""
+    from whit.inspection import describe, print_description
+
+    found = describe(file)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        print_description(found)
+
+
+@app.command()
+def bench(
+    folder: Annotated[Path, typer.Argument(help="A folder that whit compress wrote.")],
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of ONNX Runtime; by default as many as the run used.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="About how long to measure.")] = 5.0,
+    as_json: _AsJson = False,
+) -> None:
+    """Measure latency again, interleaved: the compressed network and, if it was kept, the original."""
+    from whit.bench import bench as run
+    from whit.bench import print_bench
+
+    with Bars().bar("timing", 1):
+        found = run(folder, threads=threads, seconds=seconds)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        print_bench(found)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="A .whit file.")],
+    to: Annotated[Target, typer.Option(help="What to write.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write; by default FILE with another ending.")] = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Write the network in a .whit file in another format. Needs no framework."""
+    from whit.store import read, write_whole
+    from whit.table import bytes_text
+
+    path = out or file.with_suffix(f".{to.value}")
+    if path.exists() and (not overwrite or path.samefile(file)):
+        raise OutputError(f"{path} exists already; choose another name with --out, or replace it with --overwrite")
+    content = read(file).onnx()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
+    typer.echo(f"Written to {path}, {bytes_text(len(content))}.")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its data, networks and results.")] = Path(
+        "whit-demo"
+    ),
+) -> None:
+    """See whit work: train a network on answer sheets, compress it, and compare it with what is possible."""
+    from importlib import import_module
+
+    try:
+        run = import_module("whit.demo.run").run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("whit"):
+            raise
+        raise ModelError(f"whit demo needs {error.name}: pip install 'whit[torch]'") from error
+    run(folder, Bars())

@@ -1,0 +1,152 @@
+"""What a ``.whit`` file holds, read from its header; of its arrays only masks are read, to count their zeros."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from whit.errors import listed
+from whit.formats import Int
+from whit.store import read
+from whit.store.arrays import Entry
+from whit.store.container import VERSION, Container
+from whit.store.fields import reading, whole
+from whit.table import bytes_text
+from whit.toml import from_table
+
+__all__ = ["describe", "print_description"]
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """A ``.whit`` file as plain data.
+
+    Returns:
+        ``file``, ``bytes``, ``format_version``, ``about`` (plan, metric and versions), ``tensors`` (``name``,
+        ``shape``, ``stored``, ``sparsity`` or None, ``bytes``), ``structure`` (``folded``, ``kept``), ``activations``
+        (``tensor``, ``stored``, ``scale``, ``zero_point``) and ``graph_bytes`` (None without a graph).
+
+    Raises:
+        FileError: It is not a whole ``.whit`` file.
+    """
+    stored = read(path)
+    found = _Reader(stored.container)
+    with reading(str(path)):
+        for decision in stored.container.content["decisions"]:
+            found.add(decision)
+        network = stored.container.content.get("network")
+        graph = None if network is None else found.length(network["graph"])
+    return {
+        "file": str(path),
+        "bytes": stored.container.size,
+        "format_version": VERSION,
+        "about": dict(stored.about),
+        "tensors": list(found.tensors.values()),
+        "structure": {"folded": found.folded, "kept": found.kept},
+        "activations": found.activations,
+        "graph_bytes": graph,
+    }
+
+
+class _Reader:
+    """Collects what the tables of decisions say."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.tensors: dict[str, dict[str, Any]] = {}
+        self.folded: list[dict[str, Any]] = []
+        self.kept: list[dict[str, Any]] = []
+        self.activations: list[dict[str, Any]] = []
+
+    def add(self, table: Mapping[str, Any]) -> None:
+        match table["kind"]:
+            case "folded":
+                self.folded.append({"batch_norm": table["batch_norm"], "into": table["into"]})
+            case "kept":
+                axes = [
+                    {"parameter": name, "axis": axis, "size": self._entry(place).count}
+                    for name, axis, place in table["axes"]
+                ]
+                self.kept.append({"group": table["group"], "axes": axes})
+            case "masked":
+                mask = self.container.array(table["mask"])
+                sparsity = 1 - np.count_nonzero(mask) / max(1, mask.size)
+                self._tensor(table, "mask").update(shape=list(mask.shape), sparsity=sparsity)
+            case "rounded":
+                stored = _format(table["target"])
+                self._tensor(table, "codes", "scale", "zero_point").update(shape=table["shape"], stored=stored)
+            case "rounded_activation":
+                about = {"stored": _format(table["target"]), "scale": table["scale"], "zero_point": table["zero_point"]}
+                self.activations.append({"tensor": table["tensor"], **about})
+            case "assigned":
+                entry = self._entry(table["values"])
+                self._tensor(table, "values").update(shape=list(entry.shape), stored=entry.dtype)
+            case kind:
+                raise ValueError(f"there is no decision {kind!r}")
+
+    def length(self, place: Any) -> int:
+        """Bytes of an array in the file."""
+        return self._entry(place).length
+
+    def _tensor(self, table: Mapping[str, Any], *arrays: str) -> dict[str, Any]:
+        """The description of the parameter that a decision is about, its arrays' bytes added."""
+        name = table["parameter"]
+        empty = {"name": name, "shape": [], "stored": "", "sparsity": None, "bytes": 0}
+        found = self.tensors.setdefault(name, empty)
+        found["bytes"] += sum(self.length(table[array]) for array in arrays)
+        return found
+
+    def _entry(self, place: Any) -> Entry:
+        return self.container.entries[whole(place, high=len(self.container.entries) - 1)]
+
+
+def _format(target: Mapping[str, Any]) -> str:
+    """A number format in words: ``int4 per group of 32``."""
+    form = from_table(target, Int)
+    shared = f"group of {form.group_size}" if form.per == "group" else form.per
+    return f"{'int' if form.symmetric else 'uint'}{form.bits} per {shared}"
+
+
+def print_description(found: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what ``describe`` found."""
+    console = console or Console()
+    about = found["about"]
+    versions = ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items())
+    say = partial(_say, console)
+    say(f"{found['file']}: {bytes_text(found['bytes'])}, format version {found['format_version']}")
+    if versions:
+        say(f"written with {versions}")
+    console.print(_tensors(found["tensors"]))
+    graph = found["graph_bytes"]
+    say("no graph: it holds parameters only" if graph is None else f"graph: {bytes_text(graph)}")
+    if folded := [f"{one['batch_norm']} into {one['into']}" for one in found["structure"]["folded"]]:
+        say(f"folded: {listed(folded, most=1000)}")
+    for one in found["structure"]["kept"]:
+        axes = ", ".join(f"{axis['parameter']} axis {axis['axis']} to {axis['size']}" for axis in one["axes"])
+        say(f"cut with {one['group']}: {axes}")
+    for one in found["activations"]:
+        say(f"rounded: {one['tensor']} to {one['stored']}, scale {one['scale']:.4g}, zero point {one['zero_point']}")
+    if "plan" in about:
+        say(f"\nplan:\n{about['plan'].rstrip()}")
+
+
+def _tensors(tensors: Sequence[Mapping[str, Any]]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for title in ("tensor", "shape", "stored as"):
+        made.add_column(title, overflow="fold")
+    made.add_column("zeros", justify="right")
+    made.add_column("bytes", justify="right", no_wrap=True)
+    for one in tensors:
+        zeros = "" if one["sparsity"] is None else f"{one['sparsity']:.1%}"
+        shape = " x ".join(map(str, one["shape"])) or "scalar"
+        made.add_row(Text(one["name"]), shape, one["stored"], zeros, f"{one['bytes']:,}")
+    return made
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text(text))

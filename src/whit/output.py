@@ -1,0 +1,169 @@
+"""The folder that a run leaves: ``model.whit``, ``model.onnx``, ``plan.toml``, ``result.json``.
+
+A folder is written beside its place (``.NAME.partial``) and renamed, so that what is under the name is always whole. An
+earlier folder is first renamed away (``.NAME.old``); a run that is killed just then leaves it under that name, and the
+next one puts it back.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import Any, cast
+
+from whit import measure
+from whit.compress import Result
+from whit.errors import FileError, OutputError, listed
+from whit.toml import dumps
+
+__all__ = ["MODEL", "ONNX", "ORIGINAL", "PLAN", "RESULT", "check_free", "facts", "read_facts", "write_run"]
+
+MODEL, ONNX, PLAN, RESULT, ORIGINAL = "model.whit", "model.onnx", "plan.toml", "result.json", "original.onnx"
+_OURS = frozenset({MODEL, ONNX, PLAN, RESULT, ORIGINAL})
+
+
+def check_free(folder: str | Path, *, overwrite: bool = False) -> Path:
+    """The folder's full path, once it is known that a run can be written there; to be asked before a long run.
+
+    An earlier folder that a kill left under another name is put back, and leftovers are removed.
+
+    Raises:
+        OutputError: It exists (unless ``overwrite``), holds what whit did not write, or cannot be written.
+    """
+    folder = Path(folder).resolve()
+    _recover(folder)
+    if folder.exists() and not overwrite:
+        raise OutputError(f"{folder} exists already; choose another folder, or replace it with --overwrite")
+    if folder.exists():
+        _check_ours(folder)
+    home = next(parent for parent in folder.parents if parent.exists())
+    if not home.is_dir() or not os.access(home, os.W_OK):
+        raise OutputError(f"{folder} cannot be made: {home} is not a folder that you may write to")
+    return folder
+
+
+def write_run(result: Result[Any], folder: str | Path, *, overwrite: bool = False, keep_original: bool = False) -> Path:
+    """Write a result to a folder: all of it, or nothing.
+
+    Args:
+        result: What ``whit.compress`` returned.
+        folder: Made with its parents.
+        overwrite: Replace the folder of an earlier run, which stays whole until the new one is.
+        keep_original: Write ``original.onnx`` too, so that ``whit bench`` can measure against it.
+
+    Returns:
+        The folder's full path.
+
+    Raises:
+        OutputError: See ``check_free``; or the disk is full.
+    """
+    folder = check_free(folder, overwrite=overwrite)
+    partial, old = _beside(folder, "partial"), _beside(folder, "old")
+    try:
+        partial.mkdir(parents=True)
+        for name, content in _files(result, keep_original).items():
+            _write(partial / name, content)
+        if overwrite and folder.exists():
+            folder.rename(old)
+        elif folder.exists():
+            raise OutputError(f"{folder} appeared while it was being written; choose another folder")
+        partial.rename(folder)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error}") from error
+    finally:
+        _recover(folder)
+    return folder
+
+
+def facts(result: Result[Any]) -> dict[str, Any]:
+    """What ``result.json`` holds: every figure, and what it was measured with and on."""
+    content = {
+        "metric": result.metric.name,
+        "higher_is_better": result.metric.higher_is_better,
+        "before": asdict(result.before),
+        "after": asdict(result.after),
+        "parity": asdict(result.parity),
+        "skipped": [asdict(one) for one in result.skipped],
+        "versions": measure.versions(),
+        "machine": measure.machine(),
+        "threads": result.threads,
+        "seconds": result.seconds,
+    }
+    return cast(dict[str, Any], _finite(content))
+
+
+def read_facts(folder: str | Path) -> dict[str, Any]:
+    """The ``result.json`` of a run's folder.
+
+    Raises:
+        FileError: The folder holds none, or it is not what whit writes.
+    """
+    folder = Path(folder)
+    path = folder / RESULT
+    if not path.is_file():
+        raise FileError(f"{folder} holds no {RESULT}; name a folder that whit compress wrote")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict) or not {"before", "after", "metric"} <= content.keys():
+        raise FileError(f"{path} is not the result of a run: it lacks before, after or metric")
+    return cast(dict[str, Any], content)
+
+
+def _files(result: Result[Any], keep_original: bool) -> dict[str, bytes]:
+    files = {
+        MODEL: result.file,
+        ONNX: result.onnx,
+        PLAN: dumps(result.plan).encode(),
+        RESULT: (json.dumps(facts(result), indent=2, allow_nan=False) + "\n").encode(),
+    }
+    return files | {ORIGINAL: result.original_onnx} if keep_original else files
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def _recover(folder: Path) -> None:
+    """Whatever a run was doing when it ended: the old folder is back, or gone for the new one, and no part is left."""
+    old, partial = _beside(folder, "old"), _beside(folder, "partial")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for leftover in (old, partial):
+        if leftover.is_dir() and not _foreign(leftover):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _check_ours(folder: Path) -> None:
+    """Raise unless replacing a folder loses nothing but an earlier run."""
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file; choose the name of a folder")
+    if foreign := _foreign(folder):
+        raise OutputError(
+            f"{folder} is not replaced, for it holds what whit compress did not write ({listed(foreign)}); "
+            "choose another folder"
+        )
+
+
+def _foreign(folder: Path) -> list[str]:
+    return sorted({item.name for item in folder.iterdir()} - _OURS)
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with NaN and infinities as None: JSON has no others."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in cast(Mapping[str, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in cast(list[Any], value)]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,0 +1,139 @@
+"""Ledgers of every kind of decision, to a file and back."""
+
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from whit.errors import FileError, OutputError
+from whit.formats import Int
+from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation
+from whit.store import encode, read, write_whole
+
+NAMES = st.text(min_size=1, max_size=8)
+SCALES = st.floats(2.0**-126, 2.0**120, width=32)
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+VALUES = hnp.arrays(st.sampled_from(["bool", "int8", "int16", "int64", "float16", "float32", "float64"]), SHAPES)
+INDICES = st.sets(st.integers(0, 2**40), max_size=8).map(lambda places: np.array(sorted(places), np.int64))
+on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@st.composite
+def targets(draw, per=("tensor", "channel", "group")):
+    """Any number format."""
+    chosen = draw(st.sampled_from(per))
+    return Int(
+        bits=draw(st.integers(3, 8)),
+        symmetric=draw(st.booleans()),
+        per=chosen,
+        group_size=draw(st.integers(1, 6)) if chosen == "group" else None,
+        reduce_range=draw(st.booleans()),
+    )
+
+
+@st.composite
+def rounded(draw, parameter, shape):
+    """Codes, scales and zero points that fit a format and a shape of at least one axis."""
+    target = draw(targets())
+    axis = draw(st.integers(0, len(shape) - 1))
+    rows = shape[axis]
+    columns = int(np.prod(shape)) // rows
+    layout = (1 if target.per == "tensor" else rows, -(-columns // target.block(columns)))
+    codes = st.integers(target.low, target.high)
+    return Rounded(
+        parameter=parameter,
+        target=target,
+        shape=shape,
+        axis=axis,
+        codes=draw(hnp.arrays(np.int32, (rows, columns), elements=codes)),
+        scale=draw(hnp.arrays(np.float32, layout, elements=SCALES)),
+        zero_point=draw(hnp.arrays(np.int32, layout, elements=codes)),
+    )
+
+
+@st.composite
+def ledgers(draw):
+    """Valid ledgers: structure in any order, then at most one decision of a kind on each tensor."""
+    axes = st.dictionaries(st.builds(Axis, NAMES, st.integers(0, 5)), INDICES, max_size=3)
+    structure = st.builds(Folded, batch_norm=NAMES, into=NAMES) | st.builds(Kept, group=NAMES, axes=axes)
+    decisions = draw(st.lists(structure, max_size=3))
+    for name in draw(st.sets(NAMES, max_size=4)):
+        shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4))
+        if draw(st.booleans()):
+            decisions.append(Masked(parameter=name, mask=draw(hnp.arrays(np.bool_, shape))))
+        if draw(st.booleans()):
+            decisions.append(draw(rounded(name, shape)))
+    for name in draw(st.sets(NAMES.map("assigned.{}".format), max_size=3)):
+        decisions.append(Assigned(parameter=name, values=draw(VALUES)))
+    for name in draw(st.sets(NAMES, max_size=3)):
+        target = draw(targets(per=["tensor"]))
+        scale = np.asarray(draw(SCALES), np.float32)
+        zero_point = np.asarray(draw(st.integers(target.low, target.high)), np.int32)
+        decisions.append(RoundedActivation(tensor=name, target=target, scale=scale, zero_point=zero_point))
+    return Ledger().record(*decisions)
+
+
+def assert_equal(found, expected):
+    """Equal in type, and in every field down to the bits of arrays."""
+    assert type(found) is type(expected)
+    if isinstance(expected, np.ndarray):
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        assert found.tobytes() == expected.tobytes()
+    elif isinstance(expected, Ledger):
+        assert len(list(found)) == len(list(expected))
+        for one, other in zip(found, expected, strict=True):
+            assert_equal(one, other)
+    elif isinstance(expected, dict):
+        assert list(found) == list(expected)
+        for key in expected:
+            assert_equal(found[key], expected[key])
+    elif is_dataclass(expected):
+        for field in fields(expected):
+            assert_equal(getattr(found, field.name), getattr(expected, field.name))
+    else:
+        assert found == expected
+
+
+@on_disk
+@given(ledgers())
+def test_a_ledger_is_read_as_it_was_written(tmp_path, ledger):
+    path = tmp_path / "model.whit"
+    path.write_bytes(encode(ledger, None, {"of": "a test"}))
+    stored = read(path)
+    assert stored.about == {"of": "a test"}
+    assert_equal(stored.ledger(), ledger)
+    assert_equal(stored.ledger(), ledger)  # as often as one likes
+
+
+@given(ledgers())
+def test_a_ledger_gives_the_same_bytes_each_time(ledger):
+    assert encode(ledger, None, {}) == encode(ledger, None, {})
+
+
+def test_a_file_without_a_network_says_what_it_is_for(tmp_path):
+    path = tmp_path / "weights.whit"
+    path.write_bytes(encode(Ledger(), None, {}))
+    assert list(read(path).ledger()) == []
+    with pytest.raises(FileError, match="holds no graph, only decisions on parameters"):
+        read(path).onnx()
+
+
+def test_writing_replaces_the_file_whole_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "model.whit"
+    write_whole(path, b"old")
+    write_whole(path, b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.whit"]
+    assert path.read_bytes() == b"new"
+
+
+def test_a_place_that_cannot_be_written_is_named_and_the_old_file_stays(tmp_path):
+    with pytest.raises(OutputError, match=r"cannot write .*absent"):
+        write_whole(tmp_path / "absent" / "model.whit", b"new")
+    folder = tmp_path / "model.whit"
+    folder.mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*model\.whit"):
+        write_whole(folder, b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.whit"]

@@ -1,0 +1,244 @@
+"""Cutting channels out of eager modules: sliced output equals zero-masked output, for every kind of coupling."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import whit
+from whit import decide
+from whit.coupling import couple
+from whit.data import Samples
+from whit.ledger import Axis, Kept
+from whit.plan import Prune, Rule
+from whit.torch.edit import tensor_of
+from whit.torch.network import TorchNetwork
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(8)
+        self.inner = nn.Conv2d(8, 12, 3, padding=1)
+        self.outer = nn.Conv2d(12, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn(self.stem(x)))
+        y = self.outer(F.relu(self.inner(x)))
+        y += x
+        return self.head(F.adaptive_avg_pool2d(F.relu(y), 1).flatten(1))
+
+
+class Branches(nn.Module):
+    """Two branches side by side, flattened with their positions into a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Conv2d(3, 6, 3, padding=1)
+        self.right = nn.Conv2d(3, 4, 1)
+        self.bn = nn.BatchNorm2d(10)
+        self.head = nn.Linear(10 * 16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.left(x), torch.tanh(self.right(x))], dim=1)
+        x = F.max_pool2d(torch.sigmoid(self.bn(x)), 2)
+        return self.head(x.view(x.size(0), -1))
+
+
+class Depthwise(nn.Module):
+    """A depthwise convolution with two outputs a channel, and one with groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.depth = nn.Conv2d(8, 16, 3, groups=8, padding=1)
+        self.point = nn.Conv2d(16, 12, 1)
+        self.grouped = nn.Conv2d(12, 16, 3, groups=4)
+        self.head = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu6(self.depth(F.relu(self.stem(x))))
+        x = F.relu(self.grouped(F.relu(self.point(x))))
+        return self.head(F.avg_pool2d(x, 2).mean((2, 3), keepdim=True)).flatten(1)
+
+
+class Gated(nn.Module):
+    """A squeeze-and-excite gate, a scale for every channel, and one layer used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.down = nn.Linear(8, 4)
+        self.up = nn.Linear(4, 8)
+        self.scale = nn.Parameter(torch.rand(8, 1, 1) + 0.5)
+        self.twice = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        gate = torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3))))))
+        x = x * gate.unsqueeze(-1).unsqueeze(-1) * self.scale
+        x = F.relu(self.twice(F.relu(self.twice(x))))
+        return self.head(x.mean((2, 3)))
+
+
+def chain() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8, affine=False), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 5),
+    )  # fmt: skip
+
+
+EVERY: list[Callable[[], nn.Module]] = [chain, Residual, Branches, Depthwise, Gated]
+
+
+def network(make: Callable[[], nn.Module]) -> tuple[TorchNetwork, Samples]:
+    torch.manual_seed(0)
+    module = make()
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    x = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)
+    samples = Samples((x,), np.zeros(4, np.int64))
+    return TorchNetwork.of(module, samples), samples
+
+
+def prune_(net: TorchNetwork, step: Prune) -> tuple[list[Kept], list[decide.Skipped]]:
+    graph = net.graph()
+    cuts, skipped = decide.channels(step, net, graph)
+    decisions = decide.cutting(cuts, graph)
+    net.apply_(decisions)
+    return decisions, skipped
+
+
+@pytest.mark.parametrize("make", EVERY)
+def test_sliced_output_equals_zero_masked_output_in_every_group(make: Callable[[], nn.Module]) -> None:
+    net, samples = network(make)
+    groups = couple(net.graph()).groups
+    assert groups
+    for group in groups:
+        removed = np.arange(group.size)[:: max(2, group.size // 3)]
+        values = net.values()
+        masked, cut = net.copy(), net.copy()
+        for key, indices in group.cuts.items():
+            index = [slice(None)] * values[key.parameter].ndim
+            index[key.axis] = indices[removed].reshape(-1)
+            with torch.no_grad():
+                tensor_of(masked.module, key.parameter)[tuple(index)] = 0
+        cut.apply_(decide.cutting([decide.Cut(group, np.setdiff1d(np.arange(group.size), removed))], net.graph()))
+        np.testing.assert_allclose(cut.predict(samples), masked.predict(samples), atol=1e-5)
+
+
+@pytest.mark.parametrize("make", EVERY)
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_pruning_channels_makes_a_smaller_network_that_runs(make: Callable[[], nn.Module], scope: str) -> None:
+    net, samples = network(make)
+    before = net.graph().macs()
+    prune_(net, Prune(amount=0.5, unit="channel", scope=scope))  # type: ignore[arg-type]
+    assert net.predict(samples).shape == (4, 5)
+    assert net.graph().macs() < 0.75 * before
+
+
+def test_half_of_every_layer_leaves_exactly_half_of_its_channels() -> None:
+    net, _ = network(chain)
+    prune_(net, Prune(amount=0.5, unit="channel"))
+    sizes = [
+        layer.weight.shape[0] for layer in net.module.modules() if hasattr(layer, "weight") and layer.weight is not None
+    ]
+    assert sizes == [4, 4, 4, 8, 5]
+
+
+def test_sizes_that_layers_remember_are_mended() -> None:
+    net, _ = network(Depthwise)
+    prune_(net, Prune(amount=0.5, unit="channel"))
+    depth = net.module.depth
+    assert (depth.groups, depth.in_channels, depth.out_channels) == (4, 4, 8)
+    grouped = net.module.grouped
+    assert grouped.groups == 4
+    assert grouped.in_channels == 4 * grouped.weight.shape[1]
+    assert "in_channels" not in repr(net.module) or "Conv2d(4, 8" in repr(net.module)
+
+
+def test_the_weakest_channels_go_first() -> None:
+    net, _ = network(chain)
+    with torch.no_grad():
+        net.module[0].weight[[1, 5]] *= 1e-3
+        net.module[3].weight[:, [1, 5]] *= 1e-3
+    decisions, _ = prune_(net, Prune(amount=0.25, unit="channel"))
+    kept = {decision.group: decision for decision in decisions}
+    assert kept["0"].axes[Axis("0.weight", 0)].tolist() == [0, 2, 3, 4, 6, 7]
+
+
+def test_the_output_of_the_network_is_never_cut_and_the_reason_is_given() -> None:
+    net, _ = network(Residual)
+    decisions, skipped = prune_(net, Prune(amount=0.5, unit="channel"))
+    assert all(Axis("head.weight", 0) not in decision.axes for decision in decisions)
+    assert [(one.layer, one.reason) for one in skipped] == [("head", "its channels are the output of the network")]
+
+
+def test_channels_coupled_to_a_layer_that_a_rule_leaves_alone_stay() -> None:
+    net, _ = network(Residual)
+    step = Prune(amount=0.5, unit="channel", rules=(Rule(layers="outer"),))
+    decisions, skipped = prune_(net, step)
+    assert [decision.group for decision in decisions] == ["inner"]
+    assert ("stem", "its channels are coupled to outer, which a rule leaves alone") in [
+        (one.layer, one.reason) for one in skipped
+    ]
+
+
+def test_kept_channels_are_rounded_up_to_a_multiple() -> None:
+    net, _ = network(Residual)
+    decisions, _ = prune_(net, Prune(amount=0.7, unit="channel", multiple_of=4))
+    kept = {decision.group: decision for decision in decisions}
+    assert kept["inner"].axes[Axis("inner.weight", 0)].size == 4
+    assert kept["stem"].axes[Axis("stem.weight", 0)].size == 4
+
+
+class FixedWidth(nn.Module):
+    """Code that fixes a width, which the exported graph cannot show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 4, 3, padding=1)
+        self.head = nn.Linear(4 * 64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.second(F.relu(self.first(x))))
+        return self.head(x.view(-1, 256))
+
+
+def test_a_width_that_the_code_fixes_is_found_by_trying_and_left_alone() -> None:
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(40, 3, 8, 8)).astype(np.float32)
+    result = whit.compress(FixedWidth(), Prune(amount=0.5, unit="channel"), data=(x, np.arange(40) % 5))
+    assert result.model.first.out_channels == 4
+    assert result.model.second.out_channels == 4
+    assert ("second", "the network's code fixes its width") in [(one.layer, one.reason) for one in result.skipped]
+    assert result.parity.max_abs < 1e-4
+
+
+class Opaque(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.second = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cumsum(self.first(x), dim=1)
+        return self.head(F.relu(self.second(x)))
+
+
+def test_an_operation_that_nobody_taught_freezes_what_it_reads_and_says_so() -> None:
+    module = Opaque()
+    samples = Samples((np.ones((2, 6), np.float32),), np.zeros(2, np.int64))
+    coupling = couple(TorchNetwork.of(module, samples).graph())
+    assert [group.name for group in coupling.groups] == ["second"]
+    assert coupling.frozen["first"] == "read by aten.cumsum.default in the network, which whit cannot cut through"
