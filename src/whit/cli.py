@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,9 +46,10 @@ def main() -> None:
 
 
 @app.callback()
-def _prepare() -> None:  # pyright: ignore[reportUnusedFunction] (typer calls it)
+def _prepare(context: typer.Context) -> None:  # pyright: ignore[reportUnusedFunction] (typer calls it)
     if "" not in sys.path:  # so that package.module:factory is found in the current folder
         sys.path.insert(0, "")
+        context.call_on_close(lambda: sys.path.remove(""))
 
 
 class Layout(StrEnum):
@@ -114,7 +116,10 @@ def compress(
 
     from whit.compress import compress as run
 
-    result = run(network, steps, data=samples, metric=quality, threads=threads, progress=bars)
+    with warnings.catch_warnings():
+        # torch 2.13 warns of its own use of what it deprecated, wherever an exported program is copied.
+        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+        result = run(network, steps, data=samples, metric=quality, threads=threads, progress=bars)
     try:
         output.write_run(result, folder, overwrite=overwrite, keep_original=keep_original)
     except OutputError as error:

@@ -168,7 +168,7 @@ class _Run:
             case Quantize():
                 decisions, skipped = decide.rounding(step, self.network, self.ledger, self.data.train)
                 if not decisions:
-                    raise PlanError(f"Quantize: nothing could be quantized; {_reasons(skipped)}")
+                    raise PlanError(f"Quantize: nothing could be quantized; {decide.reasons(skipped)}")
                 self.skipped += skipped
                 self._record(decisions)
             case Finetune():
@@ -192,7 +192,7 @@ class _Run:
                     "as zeroing them; leave them out by a rule, and please report the architecture"
                 )
         if not cuts and step.amount > 0:
-            raise PlanError(f"Prune: no channel could be cut; {_reasons(skipped)}")
+            raise PlanError(f"Prune: no channel could be cut; {decide.reasons(skipped)}")
         self.skipped += skipped
         self._record(decide.cutting(cuts, graph))
 
@@ -275,7 +275,3 @@ def _measure(run: _Run, files: _Delivered, threads: int, progress: Progress) -> 
             )
         )
     return figures[0], figures[1], found
-
-
-def _reasons(skipped: list[Skipped]) -> str:
-    return "; ".join(f"{one.layer}: {one.reason}" for one in skipped) or "no layer was chosen"

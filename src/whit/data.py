@@ -175,10 +175,10 @@ def arrays(path: str | Path) -> tuple[Array, Array]:
     if not Path(path).is_file():
         raise DataError(f"there is no data file {path}; give the path of an .npz with arrays x and y")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, NpzFile):
-            raise DataError(f"{path} holds a single array; save an .npz with arrays x and y (np.savez)")
-        with archive:
+        with Path(path).open("rb") as file:  # NumPy leaves it open when the archive is damaged
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, NpzFile):
+                raise DataError(f"{path} holds a single array; save an .npz with arrays x and y (np.savez)")
             if missing := sorted({"x", "y"} - set(archive.files)):
                 found = listed(archive.files)
                 raise DataError(f"{path} has no array {listed(missing)}; it has {found}. Name the arrays x and y")

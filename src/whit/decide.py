@@ -40,6 +40,7 @@ __all__ = [
     "folds",
     "mask_weights",
     "re_rounded",
+    "reasons",
     "round_weights",
     "rounding",
     "single_weights",
@@ -130,6 +131,11 @@ def round_weights(step: Quantize, weights: Sequence[Weight]) -> tuple[list[Round
             codes = chosen[layer].method.quantize(matrix(values, axis), target)
             decisions.append(Rounded.of(parameter, target, values.shape, codes, axis))
     return decisions, skipped
+
+
+def reasons(skipped: Sequence[Skipped]) -> str:
+    """Why nothing could be done, for a message."""
+    return "; ".join(f"{one.layer}: {one.reason}" for one in skipped) or "no layer was chosen"
 
 
 class Cut(NamedTuple):

@@ -88,9 +88,7 @@ def test_threads_change_nothing(case, threads):
     codes = _core.quantize(**case)
     np.testing.assert_array_equal(_core.quantize(**case, threads=threads), codes)
     grid = case["scale"], case["zero_point"], case["group_size"]
-    np.testing.assert_array_equal(
-        _core.dequantize(codes, *grid, threads=threads), _core.dequantize(codes, *grid)
-    )
+    np.testing.assert_array_equal(_core.dequantize(codes, *grid, threads=threads), _core.dequantize(codes, *grid))
 
 
 def test_quantize_equals_onnx_quantize_linear():
@@ -101,9 +99,7 @@ def test_quantize_equals_onnx_quantize_linear():
     weights = rng.normal(size=(16, 33)).astype(np.float32)
     scale = rng.uniform(0.005, 0.05, 16).astype(np.float32)
     # Half of the weights lie exactly between two codes in float32, where ways of rounding differ.
-    weights[:, ::2] = (rng.integers(-120, 120, (16, 17)).astype(np.float32) + np.float32(0.5)) * scale[
-        :, None
-    ]
+    weights[:, ::2] = (rng.integers(-120, 120, (16, 17)).astype(np.float32) + np.float32(0.5)) * scale[:, None]
     zero_point = rng.integers(-20, 20, 16).astype(np.int8)
 
     node = onnx.helper.make_node("QuantizeLinear", ["x", "scale", "zero_point"], ["y"], axis=0)
@@ -168,9 +164,7 @@ def test_shapes_that_do_not_fit_are_named():
     message = "scale has shape (2, 2), but an array of shape (2, 10) in groups of 4 columns needs (1, 3)"
     with pytest.raises(ValueError, match=re.escape(message)):
         _core.quantize(weights, scale, zero_point, 4, -8, 7)
-    with pytest.raises(
-        ValueError, match=re.escape("zero_point has shape (1, 2), but scale has shape (2, 2)")
-    ):
+    with pytest.raises(ValueError, match=re.escape("zero_point has shape (1, 2), but scale has shape (2, 2)")):
         _core.dequantize(weights.astype(np.int32), scale, zero_point[:1].copy(), 5)
 
 
@@ -271,9 +265,7 @@ def test_python_threads_can_share_the_core():
     scores = np.random.default_rng(0).normal(size=10**5).astype(np.float32)
     expected = _core.prune(scores, 5 * 10**4)
     masks = []
-    workers = [
-        threading.Thread(target=lambda: masks.append(_core.prune(scores, 5 * 10**4))) for _ in range(4)
-    ]
+    workers = [threading.Thread(target=lambda: masks.append(_core.prune(scores, 5 * 10**4))) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:

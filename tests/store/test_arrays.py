@@ -124,10 +124,10 @@ def test_the_checksum_is_of_the_stored_bytes():
 
 @pytest.mark.parametrize("dtype", ["complex64", "uint32", "uint64", "U3", "object", "datetime64[s]"])
 def test_other_dtypes_are_refused_by_name(dtype):
-    with pytest.raises(OutputError, match="cannot be stored; a .whit holds bool, int8"):
+    with pytest.raises(OutputError, match=r"cannot be stored; a \.whit holds bool, int8"):
         encode(np.zeros(2, dtype))
 
 
 def test_too_many_axes_are_refused():
-    with pytest.raises(OutputError, match="33 axes cannot be stored; a .whit holds at most 32"):
+    with pytest.raises(OutputError, match=r"33 axes cannot be stored; a \.whit holds at most 32"):
         encode(np.zeros((1,) * 33))

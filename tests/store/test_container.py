@@ -13,11 +13,17 @@ from whit.errors import OutputError
 from whit.store.container import MAGIC, VERSION, open_container, write_container
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
-ARRAYS = st.lists(hnp.arrays(st.sampled_from([np.int32, np.float32]), hnp.array_shapes(min_dims=0, min_side=0)), max_size=4)
+ARRAYS = st.lists(
+    hnp.arrays(st.sampled_from([np.int32, np.float32]), hnp.array_shapes(min_dims=0, min_side=0)), max_size=4
+)
 on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -72,7 +78,7 @@ def test_content_that_is_not_json_is_refused(value):
 
 
 def test_a_header_that_no_reader_takes_is_not_written():
-    with pytest.raises(OutputError, match="is more than a .whit can hold"):
+    with pytest.raises(OutputError, match=r"is more than a \.whit can hold"):
         write_container({"a": "x" * 2**24}, [])
-    with pytest.raises(OutputError, match="is more than a .whit can hold"):
+    with pytest.raises(OutputError, match=r"is more than a \.whit can hold"):
         write_container({"a": [0] * 2**20}, [])

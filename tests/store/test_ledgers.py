@@ -58,8 +58,11 @@ def rounded(draw, parameter, shape):
 def ledgers(draw):
     """Valid ledgers: structure in any order, then at most one decision of a kind on each tensor."""
     axes = st.dictionaries(st.builds(Axis, NAMES, st.integers(0, 5)), INDICES, max_size=3)
-    structure = st.builds(Folded, batch_norm=NAMES, into=NAMES) | st.builds(Kept, group=NAMES, axes=axes)
-    decisions = draw(st.lists(structure, max_size=3))
+    structure = st.builds(Folded, batch_norm=NAMES, into=NAMES) | st.builds(
+        Kept, group=NAMES, axes=axes, groups=st.dictionaries(NAMES, st.integers(1, 2**20), max_size=2)
+    )
+    name_once = {"unique_by": lambda decision: decision.batch_norm if isinstance(decision, Folded) else id(decision)}
+    decisions = draw(st.lists(structure, max_size=3, **name_once))
     for name in draw(st.sets(NAMES, max_size=4)):
         shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4))
         if draw(st.booleans()):

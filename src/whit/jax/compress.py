@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from whit import measure, store
+from whit import decide, measure, store
 from whit.data import Array
 from whit.decide import Skipped, Weight, mask_weights, round_weights
 from whit.errors import ModelError, PlanError, listed
@@ -175,8 +175,7 @@ class _Run:
             case Quantize():
                 decisions, skipped = round_weights(step, weights)
                 if not decisions:
-                    reasons = "; ".join(f"{one.layer}: {one.reason}" for one in skipped) or "no layer was chosen"
-                    raise PlanError(f"Quantize: nothing could be quantized; {reasons}")
+                    raise PlanError(f"Quantize: nothing could be quantized; {decide.reasons(skipped)}")
                 self.skipped += skipped
                 self.ledger = self.ledger.record(*decisions)
                 self.values |= {rounded.parameter: rounded.values() for rounded in decisions}

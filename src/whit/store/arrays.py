@@ -70,14 +70,14 @@ class Entry:
         entry = cls(**fields)
         whole(entry.length)
         whole(entry.crc32, high=0xFFFFFFFF)
+        if entry.dtype == "bool" and entry.bits != 1:
+            raise ValueError("true and false are packed in 1 bit")
         if packed:
             if entry.dtype not in _INTEGERS:
                 raise ValueError(f"values of {entry.dtype} are not packed")
+            bits = whole(entry.bits, 1, min(_MOST_BITS, 8 * np.dtype(entry.dtype).itemsize - 1))
             low, high = _limits(entry.dtype)
-            widest = min(_MOST_BITS, 8 * np.dtype(entry.dtype).itemsize - 1)
-            whole(entry.low, low, high - (1 << whole(entry.bits, 1, widest)) + 1)
-        if entry.dtype == "bool" and entry.bits != 1:
-            raise ValueError("true and false are packed in 1 bit")
+            whole(entry.low, low, high - (1 << bits) + 1)
         if not entry.length <= whole(entry.size) <= _MOST_FROM_ONE * entry.length:
             raise ValueError(f"{entry.length} stored bytes cannot hold {entry.count} values in {entry.size} bytes")
         return entry

@@ -11,7 +11,7 @@ from whit.data import Array
 from whit.errors import FileError
 from whit.formats import Floats, Int, Integers
 from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation
-from whit.store.fields import number, reading, shape, table, text, whole
+from whit.store.fields import positive, reading, shape, table, text, whole
 from whit.toml import from_table, to_table
 
 __all__ = ["read_ledger", "write_ledger"]
@@ -75,6 +75,9 @@ def _fitting(found: list[Decision]) -> Ledger:
     ledger = Ledger().record(*found)
     if [id(decision) for decision in ledger] != [id(decision) for decision in found]:
         raise ValueError("they are not in replay order, or two of a kind are about one tensor")
+    folded = [decision.batch_norm for decision in ledger.structure if isinstance(decision, Folded)]
+    if len(set(folded)) < len(folded):
+        raise ValueError("a batch normalisation is folded twice")
     shapes: dict[str, tuple[int, ...]] = {}
     for decision in ledger.values:
         match decision:
@@ -157,14 +160,11 @@ def _rounded_activation(fields: dict[str, Any]) -> RoundedActivation:
     target = cast(Int, from_table(fields["target"], Int))
     if target.per != "tensor":
         raise ValueError(f"activations have one scale a tensor, not {target}")
-    scale = number(fields["scale"])
-    if not np.finfo(np.float32).smallest_subnormal <= scale <= np.finfo(np.float32).max:
-        raise ValueError(f"the scale {scale} is not a positive float32")
     zero_point = whole(fields["zero_point"], target.low, target.high)
     return RoundedActivation(
         tensor=text(fields["tensor"]),
         target=target,
-        scale=np.asarray(scale, np.float32),
+        scale=np.asarray(positive(fields["scale"]), np.float32),
         zero_point=np.asarray(zero_point, np.int32),
     )
 

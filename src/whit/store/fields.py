@@ -5,16 +5,18 @@ Whatever reads a ``.whit`` does so inside ``reading``, which turns that into a `
 
 from collections.abc import Generator, Set
 from contextlib import contextmanager
-from math import isfinite, prod
+from math import prod
 from typing import Any, cast
 
 from whit.errors import FileError, PlanError
 
-__all__ = ["MOST_AXES", "MOST_BYTES", "number", "reading", "shape", "table", "text", "whole"]
+__all__ = ["MOST_AXES", "MOST_BYTES", "positive", "reading", "shape", "table", "text", "whole"]
 
 MOST_AXES = 32
 MOST_BYTES = 1 << 48
 """More than any array that fits on a disk: sizes below it can be multiplied and added without overflow anywhere."""
+_LEAST, _MOST = 2.0**-149, (2 - 2.0**-23) * 2.0**127
+"""The smallest and the largest positive float32."""
 _LONGEST_MESSAGE = 300
 
 
@@ -52,10 +54,10 @@ def whole(value: Any, low: int = 0, high: int = MOST_BYTES) -> int:
     return value
 
 
-def number(value: Any) -> float:
-    """A finite number; true and false are none."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
-        raise ValueError(f"{_shown(value)} is not a finite number")
+def positive(value: Any) -> float:
+    """A number that is positive and finite as a float32; true and false are none."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not _LEAST <= value <= _MOST:
+        raise ValueError(f"{_shown(value)} is not a positive float32")
     return float(value)
 
 
@@ -70,8 +72,8 @@ def shape(value: Any) -> tuple[int, ...]:
 
 
 def _shown(value: Any) -> str:
-    return _short(repr(value))
+    return _short(repr(value), _LONGEST_MESSAGE // 4)
 
 
-def _short(message: str) -> str:
-    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}..."
+def _short(message: str, most: int = _LONGEST_MESSAGE) -> str:
+    return message if len(message) <= most else f"{message[:most]}..."

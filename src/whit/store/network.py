@@ -8,7 +8,7 @@ import numpy as np
 from whit.errors import FileError, ModelError
 from whit.formats import Floats
 from whit.ledger import Ledger, Rounded, bias_codes, bias_scale
-from whit.store.fields import number, reading, shape, table, text, whole
+from whit.store.fields import positive, reading, shape, table, text, whole
 from whit.store.onnx_graph import CODES, Initializer, with_initializers
 
 __all__ = ["join", "split"]
@@ -149,9 +149,7 @@ class _Weights:
         return Initializer.of(name, values.astype(np.uint8 if low == 0 else np.int8).reshape(sizes), kind)
 
     def _bias(self, fields: dict[str, Any], name: str, of: str) -> Initializer:
-        weight, step = self.rounded[text(fields["weight"])], number(fields["step"])
-        if not 0 < step <= np.finfo(np.float32).max:
-            raise ValueError(f"the step {step} of a layer's input is not a positive float32")
+        weight, step = self.rounded[text(fields["weight"])], positive(fields["step"])
         scale = _bias_scale(step, weight)
         if fields["from"] == "bias scale":
             return Initializer.of(name, scale if scale.size > 1 else scale.reshape(()))

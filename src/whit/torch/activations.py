@@ -72,8 +72,9 @@ class RoundedActivations(nn.Module):
         if place is None:
             return x
         target = self.decisions[name].target
-        scale = self.get_buffer(f"scale_{place}").to(x.device)
-        zero_point = self.get_buffer(f"zero_point_{place}").to(x.device)
+        scale, zero_point = self.get_buffer(f"scale_{place}"), self.get_buffer(f"zero_point_{place}")
+        if scale.device != x.device:
+            scale, zero_point = scale.to(x.device), zero_point.to(x.device)
         return fake_quantize(x, scale, zero_point, 0, target.low, target.high)
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.export.pt2_archive import PT2ArchiveReader
 
-from whit.errors import ModelError
+from whit.errors import ModelError, listed
 from whit.torch.layers import with_layers_
 
 __all__ = ["open_exported"]
@@ -43,8 +43,6 @@ def open_exported(path: str | Path) -> nn.Module:
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
     content = path.read_bytes()
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise ModelError(f"{path} is not a whole .pt2 file; write it with torch.export.save")
     log = logging.getLogger("torch.export")
     level = log.level
     log.setLevel(logging.CRITICAL)  # what it logs, it raises too
@@ -67,14 +65,19 @@ def open_exported(path: str | Path) -> nn.Module:
 
 def _check(content: bytes, path: Path) -> None:
     """Raise ``ModelError`` unless everything in the archive is plain."""
-    reader = PT2ArchiveReader(io.BytesIO(content))
-    names = reader.get_file_names()
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        # torch reads the archive in one way and, where that fails, in another: both must see the same files.
-        seen = [name.partition("/")[2] for name in archive.namelist()]
+    try:
+        reader = PT2ArchiveReader(io.BytesIO(content))
+        names = reader.get_file_names()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # torch reads the archive in one way and, where that fails, in another: both must see the same files.
+            seen = [name.partition("/")[2] for name in archive.namelist()]
+    except (RuntimeError, AssertionError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} is not a whole .pt2 file; write it with torch.export.save") from error
     odd = [name for name in names if not _PLAIN.fullmatch(name)]
     if odd or sorted(seen) != sorted(names) or len(set(names)) != len(names):
-        raise ModelError(f"{path} holds more than a program and its weights ({odd or seen}); whit does not open it")
+        raise ModelError(
+            f"{path} holds more than a program and its weights ({listed(odd or seen)}); whit does not open it"
+        )
     for kind in ("weights", "constants"):
         for name, entry in json.loads(reader.read_bytes(f"data/{kind}/model_{kind}_config.json"))["config"].items():
             if entry["use_pickle"]:

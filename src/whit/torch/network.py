@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from whit.data import Array, Samples
-from whit.errors import DataError, ModelError, WeightsError
+from whit.errors import DataError, ModelError, WhitError
+from whit.finite import check_finite
 from whit.graph import Graph
 from whit.ledger import Decision, Folded, Ledger
 from whit.metrics import Metric
@@ -40,18 +41,12 @@ class TorchNetwork(Network):
     @classmethod
     def of(cls, module: nn.Module, samples: Samples) -> "TorchNetwork":
         """A copy of a module, checked for values that are not numbers and for inputs that it cannot read."""
-        bad = {
-            name: int((~torch.isfinite(p)).sum()) for name, p in module.state_dict().items() if p.is_floating_point()
-        }
-        bad = {name: count for name, count in bad.items() if count}
-        if bad:
-            raise WeightsError(
-                "the network has NaN or infinite weights: "
-                + ", ".join(f"{name} ({count})" for name, count in bad.items())
-            )
+        check_finite({name: int((~torch.isfinite(x)).sum()) for name, x in module.state_dict().items()})
         network = cls(copy.deepcopy(module), samples.take(slice(0, 2))[0])
         try:
             network._forward(network.examples)
+        except WhitError:
+            raise
         except Exception as error:  # whatever the user's own code raises
             shapes = [tuple(x.shape) for x in network.examples]
             raise DataError(

@@ -1,0 +1,568 @@
+"""Headers that somebody wrote to do harm, their checksums right: refused, in little memory, by name."""
+
+import copy
+import json
+import operator
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from whit import FileError, runtime
+from whit.store.arrays import encode
+from whit.store.container import LARGEST_HEADER, MOST_VALUES
+
+HOSTILE = (
+    None, True, -1, 0, 3, 1.5, 2**40, 2**64, 10**400, 1e-320, 1e300, float("nan"), "", "a" * 1000, [], {}, [-1, -2],
+    [2**33] * 3, {"kind": "int"},
+)  # fmt: skip
+MEGABYTE = 1 << 20
+
+
+def refused(forger, most=8 * MEGABYTE):
+    """The message with which a file is refused: a FileError that names the path, for little memory."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileError) as caught:
+            forger.read_all()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    message = str(caught.value)
+    assert str(forger.path) in message
+    assert len(message) < 2000
+    assert peak < most
+    return message
+
+
+def read_or_refused(forger):
+    """Whether a file is refused; nothing but a FileError that names the path may come out of it."""
+    try:
+        forger.read_all()
+    except FileError as error:
+        return str(forger.path) in str(error) or pytest.fail(f"no path in: {error}")
+    return False
+
+
+def places(value, path=()):
+    """The path to everything in a JSON value."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*path, key))
+
+
+def changed(header, path, change):
+    """A copy in which ``change`` was done to the table or list that holds a place, given the place's key."""
+    copied = copy.deepcopy(header)
+    owner = copied
+    for key in path[:-1]:
+        owner = owner[key]
+    change(owner, path[-1])
+    return copied
+
+
+# Anything anywhere.
+
+
+def test_whatever_stands_in_place_of_anything_is_a_file_error_or_reads(forger, whole):
+    header, bodies, _ = whole
+    for turn, path in enumerate(places(header)):
+        for value in HOSTILE[turn % 2 :: 2]:
+            replaced = changed(header, path, lambda owner, key, value=value: operator.setitem(owner, key, value))
+            forger.write_table(replaced, bodies)
+            read_or_refused(forger)
+
+
+def test_whatever_is_missing_is_a_file_error(forger, whole):
+    header, bodies, _ = whole
+    # Fields of a number format have defaults, and a weight that is missing is one for ONNX Runtime to miss. A decision
+    # that has no arrays is missed by nobody: the checksum is what guards it.
+    optional = {("content", "network"), ("content", "about", "plan"), ("content", "decisions", 0)}
+    optional |= {("content", "decisions", place) for place, table in enumerate(header["content"]["decisions"])
+                 if table["kind"] == "rounded_activation"}  # fmt: skip
+    for path in places(header):
+        if path in optional or path[-2:][0] in ("target", "groups", "weights"):
+            continue
+        forger.write_table(changed(header, path, lambda owner, key: owner.pop(key)), bodies)
+        assert read_or_refused(forger), path
+
+
+def test_whatever_is_surplus_is_a_file_error(forger, whole):
+    header, bodies, _ = whole
+    for path in [(), *places(header)]:
+        surplus = (*path, "surplus")
+        owner = header
+        for key in path:
+            owner = owner[key]
+        if isinstance(owner, dict) and path[-1:] not in (("about",), ("groups",)):
+            forger.write_table(changed(header, surplus, lambda owner, key: owner.update({key: 1})), bodies)
+            assert read_or_refused(forger), path
+
+
+def test_whatever_stands_twice_is_a_file_error(forger, whole):
+    header, bodies, _ = whole
+    for path in places(header):
+        if isinstance(path[-1], int):
+            twice = changed(header, path, lambda owner, key: owner.insert(key, owner[key]))
+            forger.write_table(twice, bodies)
+            assert read_or_refused(forger), path
+
+
+JSON = st.recursive(
+    st.sampled_from(HOSTILE) | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(st.data())
+def test_a_header_changed_in_several_places_is_a_file_error_or_reads(forger, whole, data):
+    header, bodies, _ = whole
+    header = copy.deepcopy(header)
+    for _ in range(data.draw(st.integers(1, 4))):
+        found = list(places(header))
+        if not found:
+            break
+        *path, key = data.draw(st.sampled_from(found))
+        owner = header
+        for step in path:
+            owner = owner[step]
+        match data.draw(st.sampled_from(["replace", "replace", "move", "delete"])):
+            case "replace":
+                owner[key] = copy.deepcopy(data.draw(JSON))
+            case "move":
+                owner[key] = copy.deepcopy(_at(header, data.draw(st.sampled_from(found))))
+            case "delete":
+                del owner[key]
+    forger.write_table(header, bodies)
+    read_or_refused(forger)
+
+
+def _at(header, path):
+    for key in path:
+        header = header[key]
+    return header
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=60), st.binary(max_size=20))
+def test_any_bytes_as_header_are_a_file_error(forger, text, bodies):
+    forger.write_header(text, bodies=bodies)
+    assert read_or_refused(forger)
+
+
+# The prefix and the text of the header.
+
+
+@pytest.mark.parametrize("size", [2**24, 2**32, 2**40, 2**63, 2**64 - 1])
+def test_a_header_that_declares_more_than_it_holds_takes_no_memory(forger, size):
+    forger.write_header(b'{"content":{},"arrays":[]}', size=size)
+    assert "header" in refused(forger, most=MEGABYTE)
+
+
+def test_a_header_that_inflates_beyond_its_size_takes_no_memory(forger):
+    forger.write_header(b" " * (64 * MEGABYTE), size=1000)
+    assert "does not inflate to the 1000 bytes that it declares" in refused(forger, most=MEGABYTE)
+
+
+def test_a_header_beyond_the_limit_takes_no_memory(forger):
+    forger.write_header(b" " * (LARGEST_HEADER + 1))
+    assert f"more than the {LARGEST_HEADER} allowed" in refused(forger, most=MEGABYTE)
+
+
+@pytest.mark.parametrize("item", [b"[]", b"{}", b"0", b'{"a":[]}'])
+def test_a_header_of_many_small_values_takes_no_more_memory_than_its_text(forger, item):
+    # 16 MB of "[]," would become 400 MB of Python lists.
+    items = b",".join([item] * (LARGEST_HEADER // (len(item) + 1)))
+    forger.write_header(b"[" + items[: LARGEST_HEADER - 2] + b"]")
+    assert f"more than the {MOST_VALUES} allowed" in refused(forger, most=3 * LARGEST_HEADER)
+
+
+def test_the_largest_header_that_is_parsed_stays_in_bounds(forger):
+    # MOST_VALUES lists of 56 bytes, and the list that holds them.
+    inner = b",".join([b"[]"] * (MOST_VALUES // 2 - 10))
+    forger.write_header(b'{"content":{"a":[' + inner + b']},"arrays":[]}')
+    refused(forger, most=80 * MEGABYTE)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"\xef\xbb\xbf{}", "is not JSON"),
+        ('{"content":{},"arrays":[]}'.encode("utf-16"), "is not JSON"),
+        (b'{"content":{},"arrays":[]} {}', "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"a":' * 100_000, "is not JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "is not JSON"),
+        (b"1" * 5000, "is not JSON"),
+        (b'{"content":{"a":NaN},"arrays":[]}', "is not JSON"),
+        (b'{"content":{"a":-Infinity},"arrays":[]}', "is not JSON"),
+        (b'{"content":{"a":1e999},"arrays":[]}', "is not JSON"),
+        (b'{"content":{"a":"\\ud800"},"arrays":[]}', "is not JSON"),
+        (b'{"content":{},"arrays":[],"arrays":[]}', "a field stands twice in one table"),
+        (b'{"content":{"a":{"b":1,"b":1}},"arrays":[]}', "a field stands twice in one table"),
+        (b"[]", "is not a table"),
+        (b"null", "is not a table"),
+        (b"{}", "['arrays', 'content'] are needed"),
+        (b'{"content":{},"arrays":[],"more":1}', "has the fields ['arrays', 'content', 'more']"),
+        (b'{"content":[],"arrays":[]}', "content is not a table"),
+        (b'{"content":{},"arrays":{}}', "arrays are not a list"),
+        (b'{"content":{},"arrays":[]}', "['about', 'decisions'] are needed"),
+        (b'{"content":{"about":[],"decisions":[]},"arrays":[]}', "facts about itself are not a table"),
+        (b'{"content":{"about":{},"decisions":{}},"arrays":[]}', "decisions are not a list"),
+        (b'{"content":{"about":{},"decisions":[7]},"arrays":[]}', "decision 0"),
+        (b'{"content":{"about":{},"decisions":[],"network":[]},"arrays":[]}', "[] is not a table"),
+        (b'{"content":{"about":{},"decisions":[],"network":{"graph":0,"weights":[]}},"arrays":[]}', "from 0 to -1"),
+    ],
+)  # fmt: skip
+def test_the_header_is_one_plain_json_table(forger, text, message):
+    forger.write_header(text)
+    assert message in refused(forger)
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [(b"not deflated", "cannot be inflated"), (zlib.compress(b"{}") + b"!", "does not inflate to the 2 bytes")],
+)
+def test_the_header_is_one_deflate_stream(forger, stored, message):
+    forger.write(struct.pack("<8sIIQQ", b"\x89whit\r\n\x1a", 1, zlib.crc32(stored), len(stored), 2) + stored)
+    assert message in refused(forger)
+
+
+# Entries of arrays.
+
+
+def with_entry(forger, entry, body=b""):
+    """A file of one array whose entry is given; 'length' and 'crc32' are right unless they are given."""
+    plain = {"dtype": "float32", "shape": [3], "length": len(body), "crc32": zlib.crc32(body)}
+    decision = {"kind": "assigned", "parameter": "w", "values": 0}
+    header = {"content": {"about": {}, "decisions": [decision]}, "arrays": [plain | entry]}
+    forger.write_table(header, body)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"dtype": "object"}, "holds no arrays of dtype 'object'"),
+        ({"dtype": "complex64"}, "holds no arrays of dtype 'complex64'"),
+        ({"dtype": ">f4"}, "holds no arrays of dtype '>f4'"),
+        ({"dtype": "f4"}, "holds no arrays of dtype 'f4'"),
+        ({"dtype": ["float32"]}, "holds no arrays of dtype"),
+        ({"shape": 3}, "3 is not a shape"),
+        ({"shape": [-3]}, "-3 is not a whole number from 0"),
+        ({"shape": [3.0]}, "3.0 is not a whole number from 0"),
+        ({"shape": [True] * 3}, "True is not a whole number from 0"),
+        ({"shape": [2**48 + 1]}, "is not a whole number from 0"),
+        ({"shape": [2**32, 2**32]}, "more than 281474976710656 values"),
+        ({"shape": [2**40, 2**40, 0]}, "more than 281474976710656 values"),
+        ({"shape": [1] * 33}, "is not a shape of at most 32 axes"),
+        ({"shape": [2**40]}, "12 stored bytes cannot hold 1099511627776 values"),
+        ({"shape": [4000]}, "12 stored bytes cannot hold 4000 values in 16000 bytes"),
+        ({"shape": [2]}, "12 stored bytes cannot hold 2 values in 8 bytes"),
+        ({"length": -1}, "-1 is not a whole number from 0"),
+        ({"length": 12.0}, "12.0 is not a whole number"),
+        ({"crc32": 2**32}, "is not a whole number from 0 to 4294967295"),
+        ({"bits": 8}, "['bits', 'crc32', 'dtype', 'low', 'length', 'shape'] are needed"),
+        ({"low": 8}, "has the fields"),
+        ({"bits": 8, "low": 0}, "values of float32 are not packed"),
+        ({"dtype": "int32", "bits": None, "low": 0}, "None is not a whole number from 1 to 16"),
+        ({"dtype": "int32", "bits": True, "low": 0}, "True is not a whole number from 1 to 16"),
+        ({"dtype": "int32", "bits": 17, "low": 0}, "17 is not a whole number from 1 to 16"),
+        ({"dtype": "int8", "bits": 8, "low": 0}, "8 is not a whole number from 1 to 7"),
+        ({"dtype": "int8", "bits": 4, "low": 113}, "113 is not a whole number from -128 to 112"),
+        ({"dtype": "uint8", "bits": 4, "low": -1}, "-1 is not a whole number from 0 to 240"),
+        ({"dtype": "int64", "bits": 16, "low": 2**31 - 2}, "is not a whole number from -2147483648"),
+        ({"dtype": "bool", "shape": [12]}, "true and false are packed in 1 bit"),
+        ({"dtype": "bool", "shape": [12], "bits": 2, "low": 0}, "true and false are packed in 1 bit"),
+        ({"dtype": "bool", "shape": [96], "bits": True, "low": 0}, "True is not a whole number from 1 to 7"),
+        ({"dtype": "bool", "shape": [96], "bits": 1, "low": 1}, "1 is not a whole number from 0 to 0"),
+        ({"name": "w"}, "has the fields"),
+        ({"crc32": 5}, "the checksum is wrong"),
+    ],
+)  # fmt: skip
+def test_an_entry_is_checked_before_anything_is_made(forger, entry, message):
+    with_entry(forger, entry, b"\x00" * 12)
+    found = refused(forger, most=MEGABYTE)
+    assert message.replace("'low', 'length'", "'length', 'low'") in found
+    assert "array 0" in found
+
+
+def test_deflated_arrays_hold_exactly_what_they_declare(forger):
+    stored = zlib.compress(b"\0" * 4000, 9)
+    for count, message in ((999, "does not inflate to the 3996 bytes"), (1001, "does not inflate to the 4004 bytes")):
+        with_entry(forger, {"shape": [count]}, stored)
+        assert message in refused(forger, most=MEGABYTE)
+
+
+def test_a_deflate_bomb_stops_at_its_declared_size(forger):
+    stored = zlib.compress(b"\0" * (64 * MEGABYTE), 9)
+    with_entry(forger, {"shape": [len(stored)]}, stored)
+    assert "does not inflate to the" in refused(forger, most=2 * MEGABYTE)
+
+
+def test_left_over_bits_of_packed_values_are_zero(forger):
+    with_entry(forger, {"dtype": "int8", "shape": [1], "bits": 3, "low": 0}, b"\xff")
+    assert "left-over bits" in refused(forger)
+
+
+@pytest.mark.parametrize("entry", [None, 1, "array", [], ["length"], True])
+def test_an_entry_is_a_table(forger, entry):
+    forger.write_table({"content": {"about": {}, "decisions": []}, "arrays": [entry]})
+    assert "array 0: is not what a .whit holds" in refused(forger)
+
+
+# Decisions.
+
+
+def decide(forger, decisions, *arrays):
+    """A file with these decisions and arrays."""
+    encoded = [encode(np.asarray(array)) for array in arrays]
+    header = {
+        "content": {"about": {}, "decisions": decisions},
+        "arrays": [entry.table() for entry, _ in encoded],
+    }
+    forger.write_table(header, b"".join(body for _, body in encoded))
+
+
+def kept(*axes):
+    return [{"kind": "kept", "group": "g", "axes": list(axes), "groups": {}}]
+
+
+@pytest.mark.parametrize(
+    ("decisions", "arrays", "message"),
+    [
+        ([{"kind": "dropped"}], [], "there is no decision of kind 'dropped'"),
+        ([{"kind": ["kept"]}], [], "unhashable"),
+        ([{}], [], "KeyError: 'kind'"),
+        (["kept"], [], "TypeError"),
+        ([{"kind": "folded", "batch_norm": 1, "into": "a"}], [], "1 is not a name"),
+        ([{"kind": "folded", "batch_norm": "b"}], [], "['batch_norm', 'into', 'kind'] are needed"),
+        (kept(["w", 0, 1]), [[0, 1]], "array 1 is not one of the file's"),
+        (kept(["w", 0, -1]), [[0, 1]], "array -1 is not one of the file's"),
+        (kept(["w", 0, True]), [[0], [1]], "True is not a whole number from 0 to 1"),
+        (kept(["w", 0, 0.0]), [[0]], "0.0 is not a whole number"),
+        (kept(["w", 0, "0"]), [[0]], "array 0 is not one of the file's"),
+        (kept(["w", -1, 0]), [[0]], "-1 is not a whole number"),
+        (kept(["w", "0", 0]), [[0]], "'0' is not a whole number"),
+        (kept(["w", 0, 0], ["w", 0, 1]), [[0], [1]], "axis 0 of w is cut twice"),
+        (kept(["w", 0, 0]), [[[0]]], "kept indices do not rise from 0"),
+        (kept(["w", 0, 0]), [[-1, 0]], "kept indices do not rise from 0"),
+        (kept(["w", 0, 0]), [[1, 1]], "kept indices do not rise from 0"),
+        (kept(["w", 0, 0]), [[2, 1]], "kept indices do not rise from 0"),
+        (kept(["w", 0, 0]), [[5, -(2**63)]], "kept indices do not rise from 0"),
+        ([kept()[0] | {"groups": {"w": 0}}], [], "0 is not a whole number from 1"),
+        ([kept()[0] | {"groups": [["w", 1]]}], [], "AttributeError"),
+        (kept(["w", 0, 0]), [[0.5]], "an array of float64 stands where int64 is needed"),
+        (kept(["w", 0, 0], ["v", 0, 0]), [[0]], "is referred to twice"),
+        ([{"kind": "masked", "parameter": "w", "mask": 0}], [[0, 1]], "int64 stands where bool is needed"),
+        ([{"kind": "assigned", "parameter": ["w"], "values": 0}], [[0]], "is not a name"),
+        ([], [[0], [1]], "the arrays 0, 1 belong to no decision"),
+    ],
+)  # fmt: skip
+def test_a_decision_is_what_its_kind_says(forger, decisions, arrays, message):
+    decide(forger, decisions, *arrays)
+    assert message in refused(forger)
+
+
+ASSIGNED = {"kind": "assigned", "parameter": "w", "values": 0}
+MASKED = {"kind": "masked", "parameter": "w", "mask": 1}
+
+
+@pytest.mark.parametrize(
+    ("decisions", "arrays", "message"),
+    [
+        ([ASSIGNED, ASSIGNED | {"values": 1}], [[0], [1]], "two of a kind are about one tensor"),
+        ([{"kind": "folded", "batch_norm": "a", "into": "b"}] * 2, [], "a batch normalisation is folded twice"),
+        ([ASSIGNED, MASKED], [[0], [True]], "not in replay order"),
+        ([ASSIGNED, {"kind": "folded", "batch_norm": "a", "into": "b"}], [[0]], "not in replay order"),
+        ([MASKED, ASSIGNED], [[0, 1], [True]], "w has the shape (1,) in one and (2,) in another"),
+        ([MASKED | {"mask": 0}, *kept(["w", 7, 1])], [[True], [0]], "axis 7 is out of bounds"),
+    ],
+)
+def test_decisions_fit_each_other(forger, decisions, arrays, message):
+    decide(forger, decisions, *arrays)
+    assert message in refused(forger)
+
+
+def round_(forger, *, codes=((1, -2, 3), (0, 0, 7)), scale=((1.0,), (2.0,)), zero_point=((0,), (0,)), **fields):
+    """A file with one rounded weight."""
+    table = {"kind": "rounded", "parameter": "w", "target": {"kind": "int", "bits": 4}, "shape": [2, 3], "axis": 0}
+    table |= {"codes": 0, "scale": 1, "zero_point": 2} | fields
+    arrays = (np.asarray(codes, np.int32), np.asarray(scale, np.float32), np.asarray(zero_point, np.int32))
+    decide(forger, [table], *arrays)
+
+
+def test_a_rounded_weight_is_read_to_begin_with(forger):
+    from whit.store import read
+
+    round_(forger)
+    assert read(forger.path).ledger().rounded()["w"].values().tolist() == [[1, -2, 3], [0, 0, 14]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"codes": [1, 2, 3]}, "not enough values to unpack"),
+        ({"codes": [[1, 2, 8], [0, 0, 0]]}, "codes from 0 to 8 leave the grid"),
+        ({"codes": [[-8, 2, 1], [0, 0, 0]]}, "codes from -8 to 2 leave the grid"),
+        ({"scale": [[1.0, 1.0], [1.0, 1.0]]}, "scales have shape (2, 2)"),
+        ({"scale": [[1.0], [0.0]]}, "a scale is not finite and positive"),
+        ({"scale": [[1.0], [-1.0]]}, "a scale is not finite and positive"),
+        ({"scale": [[1.0], [np.inf]]}, "a scale is not finite and positive"),
+        ({"scale": [[1.0], [np.nan]]}, "a scale is not finite and positive"),
+        ({"zero_point": [[0]]}, "zero points (1, 1); (2, 1) is needed"),
+        ({"zero_point": [[0], [100]]}, "zero points from 0 to 100 leave the grid"),
+        ({"shape": [3, 2]}, "codes of shape (2, 3) do not fill a weight of shape (3, 2)"),
+        ({"shape": [2, 4]}, "do not fill a weight of shape (2, 4)"),
+        ({"shape": [2, -1, -3]}, "-1 is not a whole number"),
+        ({"shape": [2, 2**32, 2**32, 3]}, "more than 281474976710656 values"),
+        ({"shape": "23"}, "is not a shape"),
+        ({"shape": []}, "do not fill a weight of shape ()"),
+        ({"axis": 2}, "do not fill a weight of shape (2, 3)"),
+        ({"axis": -2}, "-2 is not a whole number"),
+        ({"axis": False}, "False is not a whole number"),
+        ({"target": {"kind": "int", "bits": 9}}, "integers have 2 to 8 bits"),
+        ({"target": {"kind": "int", "bits": 4.0}}, "expected int, not float"),
+        ({"target": {"kind": "int", "bits": 10**30}}, "integers have 2 to 8 bits"),
+        ({"target": {"kind": "int", "bits": 4, "per": "group", "group_size": 10**30}}, "None"),
+        ({"target": {"kind": "int", "bits": 4, "per": "group", "group_size": 2}}, "(2, 2) is needed"),
+        ({"target": {"kind": "int", "bits": 4, "per": []}}, "choose one of tensor, channel, group"),
+        ({"target": {"kind": "prune", "amount": 0.5}}, "kind 'prune' does not fit here; choose int"),
+        ({"target": {"kind": "os:system"}}, "names no dataclass of an imported module"),
+        ({"target": {"kind": "antigravity:Int"}}, "names no dataclass of an imported module"),
+        ({"target": {"kind": "whit.ledger:Axis"}}, "names no dataclass of an imported module"),
+        ({"target": {"kind": ":"}}, "names no dataclass of an imported module"),
+        ({"target": 8}, "is not a table with a kind"),
+    ],
+)  # fmt: skip
+def test_a_rounded_weight_fits_its_format(forger, fields, message):
+    round_(forger, **fields)
+    if message == "None":  # larger groups than rows are one group a row: a valid file but for its missing network
+        message = "holds no graph"
+    assert message in refused(forger)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"scale": 0}, "0 is not a positive float32"),
+        ({"scale": 1e-60}, "is not a positive float32"),
+        ({"scale": 1e300}, "is not a positive float32"),
+        ({"scale": 3.402824e38}, "is not a positive float32"),
+        ({"scale": float(2**128)}, "is not a positive float32"),
+        ({"scale": "1"}, "'1' is not a positive float32"),
+        ({"scale": True}, "True is not a positive float32"),
+        ({"scale": 10**400}, "is not a positive float32"),
+        ({"zero_point": 256}, "256 is not a whole number from 0 to 255"),
+        ({"zero_point": 0.5}, "0.5 is not a whole number from 0 to 255"),
+        ({"target": {"kind": "int", "bits": 8, "symmetric": False}}, "activations have one scale a tensor"),
+    ],
+)
+def test_a_rounded_activation_fits_its_format(forger, fields, message):
+    target = {"kind": "int", "bits": 8, "symmetric": False, "per": "tensor"}
+    table = {"kind": "rounded_activation", "tensor": "x", "target": target, "scale": 0.5, "zero_point": 0}
+    decide(forger, [table | fields])
+    assert message in refused(forger)
+
+
+# The network.
+
+
+@pytest.mark.parametrize(
+    ("place", "fields", "message"),
+    [
+        (0, {"from": "nowhere"}, "KeyError: 'nowhere'"),
+        (0, {"from": ["codes"]}, "unhashable"),
+        (0, {"of": "c.weight"}, "KeyError: 'c.weight'"),
+        (0, {"of": 3}, "3 is not a name"),
+        (0, {"type": 1}, "KeyError: 1"),
+        (0, {"type": "uint8"}, "'uint8' is not a whole number"),
+        (0, {"type": 3}, "do not fit into ONNX type 3"),
+        (0, {"type": 21}, "do not fit into ONNX type 21"),
+        (0, {"shape": [2, -1]}, "-1 is not a whole number"),
+        (0, {"shape": [5]}, "cannot reshape array of size 12 into shape (5,)"),
+        (1, {"type": 1}, "has the fields"),
+        (1, {"from": "zero_point"}, "has the fields"),
+        (3, {"step": 0}, "0 is not a positive float32"),
+        (3, {"step": 1e39}, "is not a positive float32"),
+        (3, {"step": None}, "None is not a positive float32"),
+        (3, {"weight": "b.weight"}, "b.weight has a scale a group"),
+        (3, {"weight": "a.bias"}, "KeyError: 'a.bias'"),
+        (3, {"of": "b.bias"}, "b.bias is float32 (3,), not a bias of a.weight"),
+        (6, {"of": "a.weight"}, "KeyError: 'a.weight'"),
+        (6, {"of": "b.bias", "name": "w"}, "has the fields"),
+    ],
+)
+def test_a_weight_of_the_network_comes_from_the_ledger(forger, whole, place, fields, message):
+    header, bodies, _ = whole
+    header = copy.deepcopy(header)
+    header["content"]["network"]["weights"][place] |= fields
+    forger.write_table(header, bodies)
+    found = refused(forger)
+    assert message in found
+    assert f"weight {place} of the network" in found
+
+
+def test_a_weight_of_the_network_stands_once(forger, whole):
+    header, bodies, _ = whole
+    header = copy.deepcopy(header)
+    header["content"]["network"]["weights"].append(header["content"]["network"]["weights"][0])
+    forger.write_table(header, bodies)
+    assert "a.weight:codes stands twice" in refused(forger)
+
+
+@pytest.mark.parametrize("graph", [np.zeros(3, np.float32), np.zeros((3, 1), np.uint8), np.zeros((), np.uint8)])
+def test_the_graph_is_an_array_of_bytes(forger, graph):
+    entry, body = encode(graph)
+    content = {"about": {}, "decisions": [], "network": {"graph": 0, "weights": []}}
+    forger.write_table({"content": content, "arrays": [entry.table()]}, body)
+    assert "not of bytes" in refused(forger)
+
+
+def test_the_graph_is_an_array_of_its_own(forger, whole):
+    header, bodies, _ = whole
+    header = copy.deepcopy(header)
+    header["content"]["network"]["graph"] = 0
+    forger.write_table(header, bodies)
+    assert "array 0 is not one of the file's, or is referred to twice" in refused(forger)
+
+
+def network(forger, graph):
+    """A file that holds nothing but a graph."""
+    entry, body = encode(np.frombuffer(graph, np.uint8))
+    content = {"about": {}, "decisions": [], "network": {"graph": 0, "weights": []}}
+    forger.write_table({"content": content, "arrays": [entry.table()]}, body)
+
+
+@pytest.mark.parametrize("graph", [b"", b"\xff" * 50, b"\x3a\xff\xff\xff\xff\x0f", json.dumps({"a": 1}).encode()])
+def test_a_graph_that_is_no_onnx_model_is_a_file_error(forger, graph):
+    network(forger, graph)
+    with pytest.raises(FileError, match=f"{forger.path}: ONNX Runtime cannot load its network"):
+        runtime.load(forger.path)
+
+
+@pytest.mark.parametrize("location", ["secret.bin", "/etc/hostname", "*/_ORT_MEM_ADDR_/*"])
+def test_a_graph_reads_nothing_outside_the_file(forger, location, tmp_path, monkeypatch):
+    from onnx import TensorProto, helper
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 16)
+    weight = TensorProto(name="w", data_type=1, dims=[4], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", "0"), ("length", "16")):
+        weight.external_data.add(key=key, value=value)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, (4,)) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [y], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    network(forger, model.SerializeToString())
+    with pytest.raises(FileError, match="ONNX Runtime cannot load its network"):
+        runtime.load(forger.path)

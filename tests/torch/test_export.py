@@ -1,0 +1,186 @@
+"""What leaves torch: the ledger's own codes, in files as small as they should be, that compute the same."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import whit
+from whit import decide, store
+from whit.data import Samples
+from whit.ledger import Ledger
+from whit.plan import Quantize
+from whit.runtime import open_onnx
+from whit.torch.network import TorchNetwork
+
+BYTE = whit.Int(bits=8, symmetric=False, per="tensor")
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(16)
+        self.inner = nn.Conv2d(16, 16, 3, padding=1)
+        self.depth = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.head = nn.Linear(16 * 16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn(self.stem(x)))
+        x = F.relu(self.depth(F.relu6(self.inner(x))) + x)
+        return self.head(F.max_pool2d(x, 2).flatten(1))
+
+
+def rounded(step: Quantize) -> tuple[TorchNetwork, Ledger, Samples]:
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(64, 3, 8, 8)).astype(np.float32)
+    samples = Samples((x,), np.zeros(64, np.int64))
+    net = TorchNetwork.of(Residual(), samples)
+    ledger = Ledger().record(*net.foldable())
+    net.apply_(ledger.structure)
+    decisions, _ = decide.rounding(step, net, ledger, samples)
+    net.apply_(decisions)
+    ledger = ledger.record(*decisions)
+    biases = decide.biases(net, ledger)
+    net.apply_(biases)
+    return net, ledger.record(*biases), samples
+
+
+def exported(net: TorchNetwork, ledger: Ledger, folder: Path) -> onnx.ModelProto:
+    net.export(folder / "model.onnx", ledger)
+    return onnx.load(folder / "model.onnx")
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, TensorProto]:
+    return {item.name: item for item in model.graph.initializer}
+
+
+WEIGHTS = [
+    whit.Int(bits=8),
+    whit.Int(bits=8, symmetric=False),
+    whit.Int(bits=8, per="tensor", reduce_range=True),
+    whit.Int(bits=5, symmetric=False, per="tensor"),
+    whit.Int(bits=4),
+    whit.Int(bits=3, symmetric=False, per="group", group_size=16),
+    whit.Int(bits=2, per="group", group_size=10),
+]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+@pytest.mark.parametrize("activations", [None, BYTE], ids=["weights", "activations"])
+def test_the_file_holds_the_ledgers_codes_and_computes_the_same(
+    weights: whit.Int, activations: whit.Int | None, tmp_path: Path
+) -> None:
+    if activations is not None and weights.bits == 8:
+        # Full 8-bit products saturate the 16-bit sums of CPUs without VNNI, which CI's may be.
+        weights = replace(weights, reduce_range=True)
+    net, ledger, samples = rounded(Quantize(weights=weights, activations=activations))
+    model = exported(net, ledger, tmp_path)
+    found = initializers(model)
+    for name, decision in ledger.rounded().items():
+        assert name not in found
+        codes = numpy_helper.to_array(found[f"{name}:codes"]).astype(np.int32)
+        np.testing.assert_array_equal(codes.reshape(-1), decision.codes.reshape(-1))
+        assert decision.codes.any()
+    outputs = open_onnx(tmp_path / "model.onnx")(*samples.inputs)
+    # An activation may land on the neighbouring code where float sums differ in the last bit.
+    atol = 1e-4 if activations is None else 0.05 * float(np.abs(outputs).max())
+    np.testing.assert_allclose(net.predict(samples), outputs, atol=atol)
+    assert np.abs(net.predict(samples) - outputs).mean() < 0.01 * np.abs(outputs).mean()
+
+
+@pytest.mark.parametrize(
+    ("bits", "activations", "expected"),
+    [
+        (8, None, TensorProto.INT8),
+        (4, None, TensorProto.INT4),
+        (2, None, TensorProto.INT4),
+        (4, BYTE, TensorProto.INT8),
+    ],
+)
+def test_codes_take_four_bits_where_a_runtime_reads_them_as_such(
+    bits: int, activations: whit.Int | None, expected: int, tmp_path: Path
+) -> None:
+    net, ledger, _ = rounded(Quantize(weights=whit.Int(bits=bits), activations=activations))
+    model = exported(net, ledger, tmp_path)
+    assert initializers(model)["inner.weight:codes"].data_type == expected
+
+
+def test_biases_are_int32_in_the_scale_of_input_times_weight(tmp_path: Path) -> None:
+    net, ledger, _ = rounded(Quantize(weights=whit.Int(bits=8), activations=BYTE))
+    model = exported(net, ledger, tmp_path)
+    found = initializers(model)
+    codes = numpy_helper.to_array(found["inner.bias:int32"])
+    scale = numpy_helper.to_array(found["inner.bias:scale"])
+    assert codes.dtype == np.int32
+    np.testing.assert_array_equal(codes.astype(np.float32) * scale, net.values()["inner.bias"])
+    source = ledger.activations()["1.relu" if "1.relu" in ledger.activations() else "2.relu"]
+    np.testing.assert_allclose(scale, source.scale * ledger.rounded()["inner.weight"].scale[:, 0], rtol=1e-6)
+
+
+def test_every_layer_runs_in_integers_in_onnx_runtime(tmp_path: Path) -> None:
+    import onnxruntime  # noqa: PLC0415
+
+    net, ledger, _ = rounded(Quantize(weights=whit.Int(bits=8), activations=BYTE))
+    exported(net, ledger, tmp_path)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 3
+    assert kinds.count("QLinearAdd") == 1
+    print(kinds)
+    assert "QGemm" in kinds
+    assert not {"Conv", "Gemm", "Add", "MatMul"} & set(kinds)
+
+
+@pytest.mark.parametrize("activations", [None, BYTE], ids=["weights", "activations"])
+@pytest.mark.parametrize("weights", [whit.Int(bits=8), whit.Int(bits=4, per="group", group_size=16)], ids=str)
+def test_the_whit_file_runs_bit_for_bit_as_the_onnx_file_does(
+    weights: whit.Int, activations: whit.Int | None, tmp_path: Path
+) -> None:
+    net, ledger, samples = rounded(Quantize(weights=weights, activations=activations))
+    exported(net, ledger, tmp_path)
+    rest = [n for n in net.values() if n not in ledger.rounded()]
+    from whit.ledger import Assigned  # noqa: PLC0415
+
+    whole = ledger.record(*(Assigned(parameter=name, values=np.array(net.values()[name])) for name in rest))
+    (tmp_path / "model.whit").write_bytes(store.encode(whole, (tmp_path / "model.onnx").read_bytes(), {}))
+    from_whit = whit.runtime.load(tmp_path / "model.whit")(*samples.inputs)
+    np.testing.assert_array_equal(from_whit, open_onnx(tmp_path / "model.onnx")(*samples.inputs))
+
+
+def test_the_batch_size_is_free_and_nothing_of_the_exporter_is_left(tmp_path: Path) -> None:
+    net, ledger, _ = rounded(Quantize(weights=whit.Int(bits=8)))
+    model = exported(net, ledger, tmp_path)
+    session = open_onnx(tmp_path / "model.onnx")
+    for batch in (1, 3, 17):
+        assert session(np.zeros((batch, 3, 8, 8), np.float32)).shape == (batch, 5)
+    assert not model.metadata_props
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    assert str(Path.cwd()) not in str(model)
+
+
+def test_rounding_before_folding_is_refused_with_what_to_do() -> None:
+    samples = Samples((np.zeros((2, 3, 8, 8), np.float32),), np.zeros(2, np.int64))
+    with pytest.raises(
+        whit.PlanError, match="stem is followed by a batch normalisation.*FoldBatchNorm before Quantize"
+    ):
+        decide.rounding(Quantize(), TorchNetwork.of(Residual(), samples), Ledger(), samples)
+
+
+def test_a_module_that_returns_more_than_a_tensor_is_refused() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, x
+
+    samples = Samples((np.zeros((2, 3), np.float32),), np.zeros(2, np.int64))
+    with pytest.raises(whit.ModelError, match="returns tuple; whit reads networks that return one tensor"):
+        TorchNetwork.of(Two(), samples)

@@ -1,0 +1,56 @@
+"""Fake quantization: the core's numbers bit for bit, ONNX's grid, and a straight-through gradient."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whit.formats import Int
+from whit.quantizers import Nearest
+from whit.torch.fake_quantize import fake_quantize
+
+FORMATS = [
+    Int(bits=bits, symmetric=symmetric, per=per, group_size=size)  # type: ignore[arg-type]
+    for bits in (2, 3, 4, 8)
+    for symmetric in (True, False)
+    for per, size in (("tensor", None), ("channel", None), ("group", 4))
+]
+
+
+@pytest.mark.parametrize("target", FORMATS, ids=str)
+def test_weights_are_rounded_bit_for_bit_as_the_core_rounds_them(target: Int) -> None:
+    weights = np.random.default_rng(0).normal(size=(6, 3, 3)).astype(np.float32)
+    codes, scale, zero_point = Nearest().quantize(weights.reshape(6, -1), target)
+    expected = target.dequantize(codes, scale, zero_point).reshape(weights.shape)
+    rows = [torch.from_numpy(x).expand(6, -1).contiguous() for x in (scale, zero_point)]
+    found = fake_quantize(torch.from_numpy(weights), *rows, target.block(9), target.low, target.high)
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=50), st.floats(0.015625, 10, width=32))
+def test_values_of_the_grid_stay_where_they_are(values: list[float], scale: float) -> None:
+    x = torch.tensor(values)
+    step, zero = torch.tensor(scale), torch.tensor(3, dtype=torch.int32)
+    once = fake_quantize(x, step, zero, 0, 0, 255)
+    assert torch.equal(fake_quantize(once, step, zero, 0, 0, 255), once)
+
+
+def test_ties_go_to_the_even_code_and_the_ends_are_clamped() -> None:
+    x = torch.tensor([0.5, 1.5, 2.5, -0.5, 300.0, -300.0])
+    rounded = fake_quantize(x, torch.tensor(1.0), torch.tensor(0, dtype=torch.int32), 0, -127, 127)
+    assert rounded.tolist() == [0, 2, 2, 0, 127, -127]
+
+
+def test_the_gradient_passes_on_the_grid_and_stops_where_values_are_clamped() -> None:
+    x = torch.tensor([-9.0, -1.2, 0.3, 9.0], requires_grad=True)
+    fake_quantize(x, torch.tensor(1.0), torch.tensor(0, dtype=torch.int32), 0, -7, 7).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 1, 1, 0]
+
+
+def test_the_operator_keeps_its_promises_to_torch() -> None:
+    arguments = (torch.randn(4, 6, requires_grad=True), torch.rand(4, 2) + 0.1, torch.zeros(4, 2, dtype=torch.int32))
+    torch.library.opcheck(
+        torch.ops.whit.fake_quantize.default, (*arguments, 3, -7, 7), test_utils=("test_schema", "test_faketensor")
+    )

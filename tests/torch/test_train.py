@@ -1,0 +1,139 @@
+"""Fine-tuning: masks hold, grids hold, teachers teach, seeds repeat."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import whit
+from whit import decide
+from whit.data import Samples
+from whit.ledger import Ledger
+from whit.metrics import Accuracy, MeanAbsoluteError
+from whit.plan import Distill, Finetune, Prune, Quantize
+from whit.progress import Progress
+from whit.torch.network import TorchNetwork
+
+
+def problem(classes: int = 3) -> tuple[nn.Module, Samples]:
+    """Points of three clouds, which a small network can tell apart."""
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    y = random.integers(0, classes, 256)
+    x = (random.normal(size=(256, 6)) + 3 * np.eye(6)[y]).astype(np.float32)
+    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, classes)), Samples((x,), y)
+
+
+def trained(step: Finetune, *before: Prune | Quantize) -> tuple[TorchNetwork, Ledger, Samples]:
+    module, samples = problem()
+    net = TorchNetwork.of(module, samples)
+    teacher = net.copy()
+    ledger = Ledger()
+    for one in before:
+        if isinstance(one, Prune):
+            decisions = decide.single_weights(one, net)
+        else:
+            net.apply_(net.foldable())
+            decisions, _ = decide.rounding(one, net, ledger, samples)
+        net.apply_(decisions)
+        ledger = ledger.record(*decisions)
+    net.finetune_(step, samples, Accuracy(), ledger, teacher, Progress())
+    return net, ledger.record(*decide.re_rounded(net, ledger)), samples
+
+
+def quality(net: TorchNetwork, samples: Samples) -> float:
+    return Accuracy()(net.predict(samples), samples.targets)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_training_on_labels_learns_them(optimizer: str) -> None:
+    rate = 0.02 if optimizer == "adamw" else 0.1
+    net, _, samples = trained(Finetune(epochs=8, learning_rate=rate, batch_size=32, optimizer=optimizer))  # type: ignore[arg-type]
+    assert quality(net, samples) > 0.9
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_masked_weights_stay_zero(decay: float) -> None:
+    net, ledger, samples = trained(
+        Finetune(epochs=8, learning_rate=0.02, batch_size=32, weight_decay=decay), Prune(amount=0.75)
+    )
+    for name, decision in ledger.masks().items():
+        assert (net.values()[name][~decision.mask] == 0).all()
+        assert (net.values()[name][decision.mask] != 0).all()
+    assert quality(net, samples) > 0.8
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_rounded_weights_are_trained_and_stay_on_their_grid(bits: int) -> None:
+    step = Quantize(weights=whit.Int(bits=bits), activations=whit.Int(bits=8, symmetric=False, per="tensor"))
+    net, ledger, samples = trained(Finetune(epochs=6, learning_rate=0.02, batch_size=32), step)
+    for name, decision in ledger.rounded().items():
+        np.testing.assert_array_equal(net.values()[name], decision.values())
+    assert quality(net, samples) > 0.85
+
+
+def test_masked_weights_stay_zero_through_rounding_and_training_after_it() -> None:
+    step = Quantize(weights=whit.Int(bits=4, symmetric=False, per="group", group_size=4))
+    net, ledger, _ = trained(Finetune(epochs=2, learning_rate=0.02), Prune(amount=0.5), step)
+    for name, decision in ledger.masks().items():
+        assert (net.values()[name][~decision.mask] == 0).all()
+
+
+def test_a_teacher_alone_is_imitated() -> None:
+    module, samples = problem()
+    teacher = TorchNetwork.of(module, samples)
+    student = teacher.copy()
+    with torch.no_grad():
+        for parameter in student.module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+
+    def distance() -> float:
+        return float(np.abs(student.predict(samples) - teacher.predict(samples)).mean())
+
+    before = distance()
+    step = Finetune(epochs=10, learning_rate=0.02, batch_size=32, distill=Distill(temperature=2))
+    student.finetune_(step, samples, Accuracy(), Ledger(), teacher, Progress())
+    assert distance() < 0.5 * before
+
+
+def test_values_are_distilled_by_mean_squared_error() -> None:
+    torch.manual_seed(1)
+    x = np.random.default_rng(1).normal(size=(128, 4)).astype(np.float32)
+    samples = Samples((x,), np.zeros((128, 1), np.float32))
+    teacher = TorchNetwork.of(nn.Linear(4, 1), samples)
+    student = TorchNetwork.of(nn.Linear(4, 1), samples)
+    step = Finetune(epochs=40, learning_rate=0.1, batch_size=32, distill=Distill())
+    student.finetune_(step, samples, MeanAbsoluteError(), Ledger(), teacher, Progress())
+    np.testing.assert_allclose(student.predict(samples), teacher.predict(samples), atol=0.02)
+
+
+def test_the_same_seed_gives_the_same_network_and_leaves_the_callers_randomness_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    runs = []
+    for _ in range(2):
+        module, samples = problem()
+        net = TorchNetwork.of(nn.Sequential(module, nn.Dropout(0.5)), samples)
+        torch.manual_seed(7)
+        net.finetune_(Finetune(epochs=1, seed=3), samples, Accuracy(), Ledger(), net.copy(), Progress())
+        assert torch.equal(torch.rand(3), expected)
+        runs.append(net.values())
+    for name, values in runs[0].items():
+        np.testing.assert_array_equal(values, runs[1][name])
+
+
+def test_a_loss_that_runs_away_stops_with_an_error_that_says_what_to_do() -> None:
+    module, samples = problem()
+    net = TorchNetwork.of(nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 3)), samples)
+    step = Finetune(epochs=50, learning_rate=1e30, optimizer="sgd")
+    with pytest.raises(whit.DataError, match=r"the training loss became .* lower the learning rate \(1e\+30\)"):
+        net.finetune_(step, samples, Accuracy(), Ledger(), net.copy(), Progress())
+
+
+def test_the_original_is_not_touched() -> None:
+    module, samples = problem()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    net = TorchNetwork.of(module, samples)
+    net.finetune_(Finetune(epochs=1), samples, Accuracy(), Ledger(), net.copy(), Progress())
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[name])
