@@ -121,33 +121,9 @@ def tiny_run(tiny_folder: Path) -> tuple[Path, str]:
 @pytest.fixture(scope="session")
 def tiny_result(tiny_run: tuple[Path, str]) -> Any:
     """The result of such a run, made from what it wrote; its model is not there."""
-    import whit
-    from whit.decide import Skipped
-    from whit.measure import Figures, Latency, Parity
-    from whit.metrics import named
-    from whit.output import read_facts
-    from whit.store import read
+    from whit.output import read_result
 
-    folder = tiny_run[0]
-    facts = read_facts(folder)
-    before, after = (
-        Figures(**{**facts[key], "latency_ms": Latency(**facts[key]["latency_ms"])}) for key in ("before", "after")
-    )
-    return whit.Result(
-        model=None,
-        plan=whit.load_plan(folder / "plan.toml"),
-        ledger=read(folder / "model.whit").ledger(),
-        before=before,
-        after=after,
-        parity=Parity(**facts["parity"]),
-        metric=named(facts["metric"]),
-        skipped=tuple(Skipped(**one) for one in facts["skipped"]),
-        seconds=facts["seconds"],
-        file=(folder / "model.whit").read_bytes(),
-        onnx=(folder / "model.onnx").read_bytes(),
-        original_onnx=(folder / "original.onnx").read_bytes(),
-        threads=facts["threads"],
-    )
+    return read_result(tiny_run[0])
 
 
 @pytest.fixture

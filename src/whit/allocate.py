@@ -60,7 +60,8 @@ def keep_units(
         counts = {name: scores[name].size - int(amounts[name] * scores[name].size + 1e-9) for name in names}
         if together:
             relative = {
-                name: scores[name] / max(float(scores[name].mean()), np.finfo(np.float32).tiny) for name in names
+                name: scores[name] / max(float(scores[name].mean(dtype=np.float64)), np.finfo(np.float32).tiny)
+                for name in names
             }
             masks = keep_weights(relative, dict.fromkeys(names, amounts[names[0]]), together=True)
             counts = {name: int(mask.sum()) for name, mask in masks.items()}

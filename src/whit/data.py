@@ -38,7 +38,7 @@ class Images:
     layout: Literal["NCHW", "NHWC"] = "NCHW"
 
     def __post_init__(self) -> None:
-        if any(value <= 0 for value in self.std):
+        if not all(value > 0 for value in self.std):
             raise DataError(f"Images(std={self.std}): standard deviations are positive")
 
     def __call__(self, x: Array) -> Array:
@@ -122,10 +122,12 @@ class Data:
     test: Samples
 
     def __post_init__(self) -> None:
-        train = [(x.shape[1:], x.dtype.kind == "f") for x in self.train.inputs]
-        test = [(x.shape[1:], x.dtype.kind == "f") for x in self.test.inputs]
-        if [shape for shape, _ in train] != [shape for shape, _ in test]:
-            raise DataError(f"a training sample has shape {train[0][0]}, a test sample {test[0][0]}; they must agree")
+        train, test = ([x.shape[1:] for x in samples.inputs] for samples in (self.train, self.test))
+        if train != test:
+            raise DataError(
+                f"a training sample has shape {listed(map(str, train))}, a test sample {listed(map(str, test))}; "
+                "they must agree"
+            )
 
     @classmethod
     def of(

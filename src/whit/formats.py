@@ -113,8 +113,8 @@ class Int:
             high: Largest values to cover, same shape.
 
         Returns:
-            ``scale`` (float32, positive) and ``zero_point`` (int32), of the shape of ``low``. Where there is nothing
-            but zero to cover, the scale is 1.
+            ``scale`` (float32, positive and not denormal) and ``zero_point`` (int32), of the shape of ``low``. Where
+            there is nothing but zero to cover, the scale is 1. Every number of the grid is finite.
         """
         low = np.minimum(low, 0).astype(np.float32)
         high = np.maximum(high, 0).astype(np.float32)
@@ -125,6 +125,9 @@ class Int:
             scale = high / np.float32(self.high) - low / np.float32(self.high)
             safe = np.maximum(scale, _SMALLEST_SCALE)
             zero_point = np.clip(np.rint(-low / safe), self.low, self.high).astype(np.int32)
+        # What stands for a value near the largest float32 must not be infinite itself.
+        steps = np.maximum(zero_point - self.low, self.high - zero_point).astype(np.float32)
+        scale = np.minimum(scale, np.nextafter(np.finfo(np.float32).max / steps, np.float32(0)))
         empty = (low == 0) & (high == 0)
         scale = np.where(empty, np.float32(1), np.maximum(scale, _SMALLEST_SCALE)).astype(np.float32)
         return scale, np.where(empty, 0, zero_point).astype(np.int32)

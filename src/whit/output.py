@@ -16,10 +16,25 @@ from typing import Any, cast
 
 from whit import measure
 from whit.compress import Result
+from whit.decide import Skipped
 from whit.errors import FileError, OutputError, listed
-from whit.toml import dumps
+from whit.measure import Figures, Latency, Parity
+from whit.metrics import named
+from whit.store import read
+from whit.toml import dumps, load_plan
 
-__all__ = ["MODEL", "ONNX", "ORIGINAL", "PLAN", "RESULT", "check_free", "facts", "read_facts", "write_run"]
+__all__ = [
+    "MODEL",
+    "ONNX",
+    "ORIGINAL",
+    "PLAN",
+    "RESULT",
+    "check_free",
+    "facts",
+    "read_facts",
+    "read_result",
+    "write_run",
+]
 
 MODEL, ONNX, PLAN, RESULT, ORIGINAL = "model.whit", "model.onnx", "plan.toml", "result.json", "original.onnx"
 _OURS = frozenset({MODEL, ONNX, PLAN, RESULT, ORIGINAL})
@@ -112,6 +127,39 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"before", "after", "metric"} <= content.keys():
         raise FileError(f"{path} is not the result of a run: it lacks before, after or metric")
     return cast(dict[str, Any], content)
+
+
+def read_result(folder: str | Path) -> Result[None]:
+    """The result that a run's folder holds, without the framework's network.
+
+    Raises:
+        FileError: A file is missing, or is not what whit writes.
+    """
+    folder = Path(folder)
+    content = read_facts(folder)
+    try:
+        before, after = (
+            Figures(**{**content[key], "latency_ms": Latency(**content[key]["latency_ms"])})
+            for key in ("before", "after")
+        )
+        original = folder / ORIGINAL
+        return Result(
+            model=None,
+            plan=load_plan(folder / PLAN),
+            ledger=read(folder / MODEL).ledger(),
+            before=before,
+            after=after,
+            parity=Parity(**content["parity"]),
+            metric=named(content["metric"]),
+            skipped=tuple(Skipped(**one) for one in content["skipped"]),
+            seconds=content["seconds"],
+            file=(folder / MODEL).read_bytes(),
+            onnx=(folder / ONNX).read_bytes(),
+            original_onnx=original.read_bytes() if original.exists() else b"",
+            threads=content["threads"],
+        )
+    except (KeyError, TypeError, OSError) as error:
+        raise FileError(f"{folder} is not a whole run: {error!r}; run whit compress again") from error
 
 
 def _files(result: Result[Any], keep_original: bool) -> dict[str, bytes]:

@@ -49,7 +49,7 @@ def loads(text: str, source: str = "the plan") -> Plan:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside TOMLDecodeError: integers and nesting without end
         raise PlanError(f"{source} is not TOML: {error}") from error
     tables = document.pop("step", None)
     if document:
@@ -78,6 +78,8 @@ def load_plan(path: str | Path) -> Plan:
         raise PlanError(f"there is no plan file {path}; write one or give another path") from error
     except UnicodeDecodeError as error:
         raise PlanError(f"{path} is not a text file, so it holds no plan") from error
+    except OSError as error:
+        raise PlanError(f"cannot read the plan file {path}: {error}") from error
     return loads(text, source=str(path))
 
 
@@ -104,8 +106,10 @@ def from_table(table: Any, expected: Any) -> Any:
     fields = {field.name for field in dataclasses.fields(cls)}
     if unknown := sorted(items.keys() - fields - {"kind"}):
         raise PlanError(f"{items['kind']} has no {listed(unknown)}; it has {listed(sorted(fields), most=20)}")
-    values = {name: _typed(items[name], hints[name], f"{items['kind']}.{name}") for name in fields & items.keys()}
-    needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+    values = {
+        name: _typed(item, hints[name], f"{items['kind']}.{name}") for name, item in items.items() if name != "kind"
+    }
+    needed = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory}  # both are MISSING
     if missing := sorted(needed - values.keys()):
         raise PlanError(f"{items['kind']} needs {listed(missing)}")
     return cls(**values)
@@ -123,7 +127,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
             return from_table(value, Union[tuple(tables)])  # noqa: UP007 (a union of a list)
         return _typed(value, options[0], where)
     if origin is Literal:
-        if value not in get_args(hint):
+        if not any(value == one and type(value) is type(one) for one in get_args(hint)):
             raise PlanError(f"{where} = {value!r}: choose one of {listed(map(str, get_args(hint)))}")
         return value
     if origin is tuple:
@@ -156,7 +160,7 @@ def _inline(value: Any) -> str:
         return "[" + ", ".join(_inline(item) for item in typing.cast(list[Any], value)) + "]"
     if isinstance(value, bool | str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-    return repr(value)
+    return float.__repr__(value) if isinstance(value, float) else repr(value)
 
 
 def _snake(name: str) -> str:
@@ -178,7 +182,8 @@ def _class_of(kind: str) -> type:
     if kind in known:
         return known[kind]
     module, colon, name = kind.partition(":")
-    found = getattr(sys.modules.get(module), name, None) if colon else None
+    # Looked up without getattr, which would let a lazy module import what the file names.
+    found = vars(sys.modules[module]).get(name) if colon and module in sys.modules else None
     if isinstance(found, type) and dataclasses.is_dataclass(found):
         return found
     if colon:

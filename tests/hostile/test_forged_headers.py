@@ -121,7 +121,7 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.data())
 def test_a_header_changed_in_several_places_is_a_file_error_or_reads(forger, whole, data):
     header, bodies, _ = whole
@@ -151,7 +151,7 @@ def _at(header, path):
     return header
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60), st.binary(max_size=20))
 def test_any_bytes_as_header_are_a_file_error(forger, text, bodies):
     forger.write_header(text, bodies=bodies)

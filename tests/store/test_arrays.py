@@ -5,7 +5,7 @@ from math import ceil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -44,6 +44,7 @@ def arrays(draw):
     return draw(hnp.arrays(dtype, shape))
 
 
+@settings(deadline=None)
 @given(arrays())
 def test_decode_is_the_inverse_of_encode(array):
     assert_same_bits(round_trip(array), array)

@@ -24,7 +24,7 @@ JSON = st.recursive(
 ARRAYS = st.lists(
     hnp.arrays(st.sampled_from([np.int32, np.float32]), hnp.array_shapes(min_dims=0, min_side=0)), max_size=4
 )
-on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_disk = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def opened(tmp_path, content, arrays):
@@ -46,6 +46,7 @@ def test_what_was_written_is_read(tmp_path, content, arrays):
         assert found.tobytes() == array.tobytes()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=4), ARRAYS)
 def test_the_same_content_gives_the_same_bytes(content, arrays):
     assert write_container(content, arrays) == write_container(content, [np.array(array) for array in arrays])

@@ -18,7 +18,7 @@ SCALES = st.floats(2.0**-126, 2.0**120, width=32)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 VALUES = hnp.arrays(st.sampled_from(["bool", "int8", "int16", "int64", "float16", "float32", "float64"]), SHAPES)
 INDICES = st.sets(st.integers(0, 2**40), max_size=8).map(lambda places: np.array(sorted(places), np.int64))
-on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_disk = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @st.composite
@@ -111,6 +111,7 @@ def test_a_ledger_is_read_as_it_was_written(tmp_path, ledger):
     assert_equal(stored.ledger(), ledger)  # as often as one likes
 
 
+@settings(deadline=None)
 @given(ledgers())
 def test_a_ledger_gives_the_same_bytes_each_time(ledger):
     assert encode(ledger, None, {}) == encode(ledger, None, {})

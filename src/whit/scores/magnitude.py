@@ -33,6 +33,7 @@ class Magnitude(Score):
     def units(self, slices: list[Floats]) -> Floats:
         """The norm over every weight that goes with the unit, in all coupled parameters."""
         if self.norm == 1:
-            return np.sum([np.abs(part).sum(axis=1, dtype=np.float64) for part in slices], axis=0).astype(np.float32)
-        squares = np.sum([np.square(part, dtype=np.float64).sum(axis=1) for part in slices], axis=0)
-        return np.sqrt(squares).astype(np.float32)
+            norms = np.sum([np.abs(part).sum(axis=1, dtype=np.float64) for part in slices], axis=0)
+        else:
+            norms = np.sqrt(np.sum([np.square(part, dtype=np.float64).sum(axis=1) for part in slices], axis=0))
+        return np.minimum(norms, np.finfo(np.float32).max).astype(np.float32)

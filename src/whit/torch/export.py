@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import torch
 from onnxscript import opset21 as op
+from onnxscript import optimizer
 from torch import Tensor, nn
 
 from whit.errors import ModelError
@@ -19,6 +20,8 @@ from whit.onnx.tidy import tidy_
 __all__ = ["OPSET", "export_onnx"]
 
 OPSET = 21
+_SMALL = 256
+"""Largest constant, in bytes, that is computed before the file is written."""
 
 
 class _Call(nn.Module):
@@ -52,6 +55,7 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
                 output_names=["output"],
                 dynamic_shapes={"inputs": tuple({0: batch} for _ in examples)},
                 custom_translation_table={torch.ops.whit.fake_quantize.default: _rounded_activation},
+                optimize=False,
                 verbose=False,
             )
         except Exception as error:  # the exporter wraps whatever went wrong
@@ -59,6 +63,14 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
             raise ModelError(f"torch.onnx.export cannot translate {type(module).__name__}: {reason}") from error
     if program is None:
         raise ModelError(f"torch.onnx.export gave no program for {type(module).__name__}")
+    # Of the exporter's optimizations only those that leave weights alone: runtimes do the others themselves.
+    optimizer.fold_constants(
+        program.model,
+        input_size_limit=_SMALL,
+        output_size_limit=_SMALL,
+        should_fold=lambda node: False if node.op_type == "Transpose" else None,
+    )
+    optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     tidy_(model, prefix="network.")
     store_integers_(model, ledger)

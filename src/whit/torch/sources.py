@@ -47,7 +47,8 @@ def model_from(where: str, weights: str | Path | None = None) -> nn.Module:
 def load_weights_(module: nn.Module, path: str | Path) -> None:
     """Give a module the values in a safetensors file, which must have just the module's names.
 
-    A name may be missing if the module shares its tensor with another that is there.
+    A name may be missing if the module shares its tensor with another that is there, or if it is a batch
+    normalisation's ``num_batches_tracked``, which older checkpoints do not have and no output depends on.
 
     Raises:
         WeightsError: Names, shapes or values do not fit; all that do not are listed.
@@ -55,7 +56,8 @@ def load_weights_(module: nn.Module, path: str | Path) -> None:
     values = _read(Path(path))
     state: Mapping[str, Tensor] = module.state_dict()
     given = {state[name].data_ptr() for name in values.keys() & state.keys()}
-    missing = [name for name, tensor in state.items() if name not in values and tensor.data_ptr() not in given]
+    needed = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    missing = [name for name, tensor in needed.items() if name not in values and tensor.data_ptr() not in given]
     surplus = sorted(values.keys() - state.keys())
     problems = [f"it lacks {listed(missing, most=20)}"] if missing else []
     problems += [f"it has {listed(surplus, most=20)}, which the network has not"] if surplus else []

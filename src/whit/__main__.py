@@ -1,0 +1,5 @@
+"""``python -m whit`` is the ``whit`` command."""
+
+from whit.cli import main
+
+main()

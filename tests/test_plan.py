@@ -1,0 +1,157 @@
+"""Plans: what makes a step, an order, a rule; and whom a rule concerns."""
+
+import dataclasses
+import re
+from dataclasses import replace
+
+import pytest
+
+from whit import Distill, Finetune, FoldBatchNorm, Int, Magnitude, Plan, PlanError, Prune, Quantize, Rule
+from whit.plan import settings
+
+LAYERS = ["stem", "body.0.conv", "body.1.conv", "head"]
+
+
+def refused(make, message):
+    with pytest.raises(PlanError, match=re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Prune(amount=1), "Prune(amount=1): the share to remove lies in [0, 1); for half of them write 0.5"),
+        (lambda: Prune(amount=50), "Prune(amount=50): the share to remove lies in [0, 1)"),
+        (lambda: Prune(amount=-0.1), "Prune(amount=-0.1): the share to remove lies in [0, 1)"),
+        (lambda: Prune(amount=float("nan")), "Prune(amount=nan): the share to remove lies in [0, 1)"),
+        (lambda: Prune(amount=0.5, unit="filter"), "Prune(unit='filter'): choose one of weight, channel"),
+        (lambda: Prune(amount=0.5, scope="model"), "Prune(scope='model'): choose one of layer, global"),
+        (lambda: Prune(amount=0.5, multiple_of=0), "Prune(multiple_of=0): keep a multiple of 1 or more channels"),
+        (lambda: Magnitude(norm=3), "Magnitude(norm=3): the norm is 1 or 2"),
+        (lambda: Quantize(weights=None), "Quantize(weights=None, activations=None) does nothing"),
+        (
+            lambda: Quantize(activations=Int(bits=8)),
+            'activations have one scale a tensor; write Int(bits=8, per="tensor", symmetric=False)',
+        ),
+        (lambda: Quantize(samples=0), "Quantize(samples=0): observe at least one sample"),
+        (lambda: Distill(weight=0), "Distill(weight=0): the teacher's share lies in (0, 1]"),
+        (lambda: Distill(weight=1.5), "Distill(weight=1.5): the teacher's share lies in (0, 1]"),
+        (lambda: Distill(temperature=0), "Distill(temperature=0): a temperature is a positive number"),
+        (lambda: Distill(temperature=float("inf")), "Distill(temperature=inf): a temperature is a positive number"),
+        (lambda: Finetune(epochs=0), "Finetune(epochs=0): it is a positive number"),
+        (lambda: Finetune(epochs=float("inf")), "Finetune(epochs=inf): it is a positive number"),
+        (lambda: Finetune(epochs=1, learning_rate=-1), "Finetune(learning_rate=-1): it is a positive number"),
+        (lambda: Finetune(epochs=1, batch_size=0), "Finetune(batch_size=0): a batch holds at least one sample"),
+        (lambda: Finetune(epochs=1, weight_decay=-1), "Finetune(weight_decay=-1): it is zero or a positive number"),
+        (lambda: Finetune(epochs=1, optimizer="adam"), "Finetune(optimizer='adam'): choose one of adamw, sgd"),
+        (lambda: Finetune(epochs=1, loss="hinge"), "Finetune(loss='hinge'): choose one of cross_entropy"),
+        (lambda: Rule(layers="("), "Rule(layers='(') is not a regular expression: "),
+        (
+            lambda: Rule(layers="a", use=Prune(amount=0.5, rules=(Rule(layers="b"),))),
+            "Rule(layers='a'): the settings of a rule cannot have rules of their own",
+        ),
+        (
+            lambda: Prune(amount=0.5, rules=(Rule(layers="a", use=Quantize()),)),
+            "the rule for 'a' uses Quantize in a Prune step; give it a Prune or None",
+        ),
+        (
+            lambda: Quantize(rules=(Rule(layers="a", use=Prune(amount=0.5)),)),
+            "the rule for 'a' uses Prune in a Quantize step; give it a Quantize or None",
+        ),
+        (
+            lambda: Prune(amount=0.5, rules=(Rule(layers="a", use=Prune(amount=0.1, unit="channel")),)),
+            "the rule for 'a' prunes channels by layer, its step weights by layer: write two steps instead",
+        ),
+    ],
+)
+def test_a_step_that_cannot_run_is_refused_when_it_is_made(make, message):
+    refused(make, message)
+
+
+@pytest.mark.parametrize("amount", [0, 0.5, 0.999])
+def test_an_amount_is_a_share_from_0_up_to_1(amount):
+    assert Prune(amount=amount).amount == amount
+
+
+def test_steps_are_frozen_and_named_arguments_only():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Prune(amount=0.5).amount = 0.7
+    with pytest.raises(TypeError):
+        Prune(0.5)
+    assert replace(Prune(amount=0.5), amount=0.7) == Prune(amount=0.7)
+
+
+def test_plans_are_values():
+    one, other = (Plan(Prune(amount=0.5), Quantize(rules=(Rule(layers="head"),))) for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != Plan(Prune(amount=0.4), Quantize(rules=(Rule(layers="head"),)))
+
+
+# The order of steps.
+
+
+def test_a_plan_has_a_step():
+    refused(Plan, "a plan without steps changes nothing; give it at least one step")
+
+
+@pytest.mark.parametrize("what", ["prune", Int(bits=8), [Quantize()], Prune])
+def test_a_plan_is_made_of_steps(what):
+    refused(lambda: Plan(what), "is not a step; steps are FoldBatchNorm, Prune, Quantize and Finetune")
+
+
+@pytest.mark.parametrize("late", [FoldBatchNorm(), Prune(amount=0.5), Prune(amount=0.5, unit="channel")])
+def test_what_changes_weights_comes_before_they_are_rounded(late):
+    name = type(late).__name__
+    message = f"step 3 ({name}) comes after Quantize: it would change weights that are already rounded"
+    refused(lambda: Plan(Quantize(), Finetune(epochs=1), late), message)
+
+
+def test_every_other_order_is_a_plan():
+    prune, fold, tune = Prune(amount=0.5), FoldBatchNorm(), Finetune(epochs=1)
+    steps = (tune, fold, prune, tune, prune, tune, Quantize(), tune, Quantize(weights=Int(bits=4)), tune)
+    assert Plan(*steps).steps == steps
+
+
+# Rules.
+
+
+def test_without_rules_every_layer_has_the_step_itself():
+    step = Prune(amount=0.5)
+    assert settings(step, LAYERS) == dict.fromkeys(LAYERS, step)
+
+
+def test_the_first_rule_that_matches_the_whole_name_wins():
+    few, fewer = Quantize(weights=Int(bits=4)), Quantize(weights=Int(bits=2))
+    rules = (
+        Rule(layers=r"body\.0", use=None),  # part of a name: no match
+        Rule(layers=r"body\.1.*", use=few),
+        Rule(layers=r"body\..*", use=fewer),
+        Rule(layers=r"stem|body\.1\.conv", use=None),
+    )
+    step = Quantize(rules=rules[1:])
+    assert settings(step, LAYERS) == {"body.0.conv": fewer, "body.1.conv": few, "head": Quantize()}
+    refused(lambda: settings(Quantize(rules=rules), LAYERS), r"the rule for body\.0 matches no layer")
+
+
+def test_a_rule_without_settings_leaves_layers_alone():
+    chosen = settings(Prune(amount=0.5, rules=(Rule(layers="head"),)), LAYERS)
+    assert list(chosen) == LAYERS[:-1]
+
+
+def test_settings_carry_no_rules():
+    chosen = settings(Prune(amount=0.5, rules=(Rule(layers="head"),)), LAYERS)
+    assert all(use.rules == () for use in chosen.values())
+
+
+def test_rules_that_match_nothing_are_all_listed_with_the_layers():
+    step = Prune(amount=0.5, rules=(Rule(layers="tail"), Rule(layers="head"), Rule(layers="conv")))
+    message = (
+        "Prune: the rule for conv, tail matches no layer; the layers are stem, body.0.conv, body.1.conv, head"
+    )
+    refused(lambda: settings(step, LAYERS), message)
+
+
+def test_a_rule_behind_another_that_matches_the_same_layers_is_not_an_error():
+    step = Prune(amount=0.5, rules=(Rule(layers=".*", use=Prune(amount=0.1)), Rule(layers="head")))
+    assert settings(step, LAYERS) == dict.fromkeys(LAYERS, Prune(amount=0.1))
