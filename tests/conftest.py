@@ -133,3 +133,79 @@ def in_tiny_folder(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.chdir(tiny_folder)
     yield tiny_folder
     assert {item.name for item in tiny_folder.iterdir()} <= before, "the test left something behind"
+
+
+class Sketch:
+    """A network drawn by hand: each method adds an operation and gives the name of its output."""
+
+    def __init__(self) -> None:
+        """Nothing is drawn yet."""
+        self.tensors: dict[str, Any] = {}
+        self.operations: list[Any] = []
+
+    def tensor(self, name: str, *shape: int, role: str) -> str:
+        """An input, a parameter, a constant or an activation."""
+        from whit.graph import Tensor
+
+        self.tensors[name] = Tensor(name=name, shape=shape, role=role)  # type: ignore[arg-type]
+        return name
+
+    def apply(
+        self, kind: str, *inputs: str, shape: tuple[int, ...] | None = None, layer: str = "", **attributes: Any
+    ) -> str:
+        """Any operation; its output has the first input's shape unless another is given."""
+        from whit.graph import Operation
+
+        shape = self.tensors[inputs[0]].shape if shape is None else shape
+        output = self.tensor(f"{layer or kind}.{len(self.operations)}", *shape, role="activation")
+        operation = Operation(kind=kind, inputs=inputs, output=output, layer=layer, attributes=attributes)
+        self.operations.append(operation)
+        return output
+
+    def conv(self, x: str, layer: str, channels: int, *, groups: int = 1, bias: bool = False) -> str:
+        """A 3x3 convolution that keeps height and width."""
+        batch, read, *space = self.tensors[x].shape
+        parameters = self._parameters(layer, (channels, read // groups, 3, 3), bias=bias)
+        return self.apply("conv", x, *parameters, shape=(batch, channels, *space), layer=layer, groups=groups)
+
+    def linear(self, x: str, layer: str, features: int, *, bias: bool = False) -> str:
+        """A linear layer on the last axis."""
+        *rest, read = self.tensors[x].shape
+        parameters = self._parameters(layer, (features, read), bias=bias)
+        return self.apply("linear", x, *parameters, shape=(*rest, features), layer=layer)
+
+    def norm(self, x: str, layer: str) -> str:
+        """A batch normalisation."""
+        size = self.tensors[x].shape[1]
+        parts = ("weight", "bias", "running_mean", "running_var")
+        names = [self.tensor(f"{layer}.{part}", size, role="parameter") for part in parts]
+        return self.apply("batch_norm", x, *names, layer=layer)
+
+    def mean(self, x: str) -> str:
+        """The mean over height and width, which are gone."""
+        return self.apply("mean", x, shape=self.tensors[x].shape[:2], axes=(2, 3), keepdim=False)
+
+    def graph(self, *outputs: str, batch: int = 1) -> Any:
+        """What was drawn."""
+        from whit.graph import Graph
+
+        inputs = tuple(name for name, tensor in self.tensors.items() if tensor.role == "input")
+        return Graph(
+            tensors=self.tensors, operations=tuple(self.operations), inputs=inputs, outputs=outputs, batch=batch
+        )
+
+    def _parameters(self, layer: str, shape: tuple[int, ...], *, bias: bool) -> list[str]:
+        names = [f"{layer}.weight"]
+        if names[0] not in self.tensors:
+            self.tensor(names[0], *shape, role="parameter")
+        if bias:
+            names.append(self.tensor(f"{layer}.bias", shape[0], role="parameter"))
+        return names
+
+
+@pytest.fixture
+def sketch() -> Sketch:
+    """An empty drawing with one input ``x``, an image of 3 channels and 2x2 pixels."""
+    drawing = Sketch()
+    drawing.tensor("x", 1, 3, 2, 2, role="input")
+    return drawing

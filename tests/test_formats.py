@@ -171,7 +171,9 @@ def test_the_largest_float32_overflows_nowhere(target, row):
 def test_weights_that_are_not_finite_are_refused():
     target = Int(bits=8)
     with pytest.raises(ValueError, match="hold 1 NaN and 1 infinite values"):
-        target.quantize(np.array([[np.nan, np.inf]], np.float32), np.ones((1, 1), np.float32), np.zeros((1, 1), np.int32))
+        target.quantize(
+            np.array([[np.nan, np.inf]], np.float32), np.ones((1, 1), np.float32), np.zeros((1, 1), np.int32)
+        )
 
 
 # The settings.

@@ -146,9 +146,7 @@ def test_settings_carry_no_rules():
 
 def test_rules_that_match_nothing_are_all_listed_with_the_layers():
     step = Prune(amount=0.5, rules=(Rule(layers="tail"), Rule(layers="head"), Rule(layers="conv")))
-    message = (
-        "Prune: the rule for conv, tail matches no layer; the layers are stem, body.0.conv, body.1.conv, head"
-    )
+    message = "Prune: the rule for conv, tail matches no layer; the layers are stem, body.0.conv, body.1.conv, head"
     refused(lambda: settings(step, LAYERS), message)
 
 

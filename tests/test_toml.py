@@ -179,7 +179,10 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ('[[step]]\nkind = "prune"\namount = 0.5\nunit = "row"', "prune.unit = 'row': choose one of weight, channel"),
         ('[[step]]\nkind = "prune"\namount = 0.5\nrules = 1', "prune.rules = 1: expected a list"),
         ('[[step]]\nkind = "prune"\namount = 0.5\nrules = [1]', "1 is not a table with a kind"),
-        ('[[step]]\nkind = "prune"\namount = 0.5\nmultiple_of = 2.0', "prune.multiple_of = 2.0: expected int, not float"),
+        (
+            '[[step]]\nkind = "prune"\namount = 0.5\nmultiple_of = 2.0',
+            "prune.multiple_of = 2.0: expected int, not float",
+        ),
         ('[[step]]\nkind = "prune"\namount = 0.5\nscore = "l1"', "'l1' is not a table with a kind"),
         (
             '[[step]]\nkind = "prune"\namount = 0.5\nscore = {kind = "magnitude", norm = true}',

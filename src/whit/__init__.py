@@ -1,4 +1,4 @@
-"""whit: a trained network and a plan in, a network every whit as good and a fraction of the size out, with the proof."""
+"""whit: a trained network and a plan in; a network every whit as good and a fraction of the size out, with proof."""
 
 from whit import runtime
 from whit.compress import Result, compress

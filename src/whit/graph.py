@@ -24,7 +24,7 @@ kind             inputs                                 attributes
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = ["ELEMENTWISE", "Graph", "Layer", "Operation", "Tensor"]
 
@@ -63,7 +63,7 @@ class Operation:
     inputs: tuple[str, ...]
     output: str
     layer: str
-    attributes: Mapping[str, int | bool | tuple[int, ...]] = field(default_factory=dict[str, int])
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

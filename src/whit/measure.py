@@ -128,11 +128,12 @@ def parity(framework: Array, runtime: Array, metric: Metric) -> Parity:
         agree = framework.argmax(axis=-1) == runtime.argmax(axis=-1)
     else:
         agree = difference <= 0.01 * max(float(framework.std()), 1e-12)
-    agree = agree.reshape(len(agree), -1).all(axis=1)
+    agree = np.array(agree).reshape(len(difference), -1).all(axis=1)
+    wrong = int((~agree).sum())
     found = Parity(max_abs=float(difference.max()), mean_abs=float(difference.mean()), agreement=float(agree.mean()))
-    if not found.agreement >= _LEAST_AGREEMENT and (~agree).sum() > 1:
+    if not found.agreement >= _LEAST_AGREEMENT and wrong > 1:
         raise ParityError(
-            f"ONNX Runtime's outputs disagree with the framework's on {int((~agree).sum())} of {len(agree)} test samples "
+            f"ONNX Runtime's outputs disagree with the framework's on {wrong} of {len(difference)} test samples "
             f"(largest difference {found.max_abs:.4g}), so the file would not be the network that was judged. On CPUs "
             "without VNNI, 8-bit weights saturate: give the weights reduce_range = true"
         )

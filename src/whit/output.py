@@ -138,10 +138,7 @@ def read_result(folder: str | Path) -> Result[None]:
     folder = Path(folder)
     content = read_facts(folder)
     try:
-        before, after = (
-            Figures(**{**content[key], "latency_ms": Latency(**content[key]["latency_ms"])})
-            for key in ("before", "after")
-        )
+        before, after = (_figures(content[key]) for key in ("before", "after"))
         original = folder / ORIGINAL
         return Result(
             model=None,
@@ -160,6 +157,11 @@ def read_result(folder: str | Path) -> Result[None]:
         )
     except (KeyError, TypeError, OSError) as error:
         raise FileError(f"{folder} is not a whole run: {error!r}; run whit compress again") from error
+
+
+def _figures(content: dict[str, Any]) -> Figures:
+    figures: dict[str, Any] = content | {"latency_ms": Latency(**content["latency_ms"])}
+    return Figures(**figures)
 
 
 def _files(result: Result[Any], keep_original: bool) -> dict[str, bytes]:

@@ -22,10 +22,10 @@ __all__ = ["Distill", "Finetune", "FoldBatchNorm", "Plan", "Prune", "Quantize", 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """What to do with some layers instead of what the step says; the first rule that matches a layer wins.
+    r"""What to do with some layers instead of what the step says; the first rule that matches a layer wins.
 
     Attributes:
-        layers: Regular expression that must match a layer's whole name, e.g. ``r"layer3\\..*"``.
+        layers: Regular expression that must match a layer's whole name, e.g. ``r"layer3\..*"``.
         use: Settings for these layers, a step of the same kind without rules; None leaves the layers alone.
     """
 
@@ -202,7 +202,7 @@ class Plan:
         if not steps:
             raise PlanError("a plan without steps changes nothing; give it at least one step")
         for step in steps:
-            if not isinstance(step, Step):
+            if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] (not all callers are typed)
                 raise PlanError(f"{step!r} is not a step; steps are FoldBatchNorm, Prune, Quantize and Finetune")
         quantized: Quantize | None = None
         for place, step in enumerate(steps, 1):
@@ -221,8 +221,9 @@ def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
     Raises:
         PlanError: A rule matches no layer.
 
-    >>> quantize = Quantize(rules=(Rule(layers="head", use=None), Rule(layers="b.*", use=Quantize(weights=Int(bits=4)))))
-    >>> {name: use.weights.bits for name, use in settings(quantize, ["a", "b1", "b2", "head"]).items()}
+    >>> rules = (Rule(layers="head"), Rule(layers="b.*", use=Quantize(weights=Int(bits=4))))
+    >>> chosen = settings(Quantize(rules=rules), ["a", "b1", "b2", "head"])
+    >>> {name: use.weights.bits for name, use in chosen.items()}
     {'a': 8, 'b1': 4, 'b2': 4}
     """
     chosen: dict[str, _Selective] = {}

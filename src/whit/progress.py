@@ -1,6 +1,6 @@
 """Progress on whatever takes longer than a moment."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class Progress:
     """Shows nothing; subclasses show bars."""
 
     @contextmanager
-    def bar(self, what: str, total: float) -> Iterator[Bar]:
+    def bar(self, what: str, total: float) -> Generator[Bar]:
         """A bar for ``total`` steps, there while the context lasts."""
         yield _NoBar()
 

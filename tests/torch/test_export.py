@@ -125,7 +125,7 @@ def test_biases_are_int32_in_the_scale_of_input_times_weight(tmp_path: Path) -> 
 
 
 def test_every_layer_runs_in_integers_in_onnx_runtime(tmp_path: Path) -> None:
-    import onnxruntime  # noqa: PLC0415
+    import onnxruntime
 
     net, ledger, _ = rounded(Quantize(weights=whit.Int(bits=8), activations=BYTE))
     exported(net, ledger, tmp_path)
@@ -149,7 +149,7 @@ def test_the_whit_file_runs_bit_for_bit_as_the_onnx_file_does(
     net, ledger, samples = rounded(Quantize(weights=weights, activations=activations))
     exported(net, ledger, tmp_path)
     rest = [n for n in net.values() if n not in ledger.rounded()]
-    from whit.ledger import Assigned  # noqa: PLC0415
+    from whit.ledger import Assigned
 
     whole = ledger.record(*(Assigned(parameter=name, values=np.array(net.values()[name])) for name in rest))
     (tmp_path / "model.whit").write_bytes(store.encode(whole, (tmp_path / "model.onnx").read_bytes(), {}))
@@ -171,7 +171,7 @@ def test_the_batch_size_is_free_and_nothing_of_the_exporter_is_left(tmp_path: Pa
 def test_rounding_before_folding_is_refused_with_what_to_do() -> None:
     samples = Samples((np.zeros((2, 3, 8, 8), np.float32),), np.zeros(2, np.int64))
     with pytest.raises(
-        whit.PlanError, match="stem is followed by a batch normalisation.*FoldBatchNorm before Quantize"
+        whit.PlanError, match=r"stem is followed by a batch normalisation.*FoldBatchNorm before Quantize"
     ):
         decide.rounding(Quantize(), TorchNetwork.of(Residual(), samples), Ledger(), samples)
 

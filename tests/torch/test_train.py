@@ -123,7 +123,7 @@ def test_the_same_seed_gives_the_same_network_and_leaves_the_callers_randomness_
 
 
 def test_a_loss_that_runs_away_stops_with_an_error_that_says_what_to_do() -> None:
-    module, samples = problem()
+    _, samples = problem()
     net = TorchNetwork.of(nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 3)), samples)
     step = Finetune(epochs=50, learning_rate=1e30, optimizer="sgd")
     with pytest.raises(whit.DataError, match=r"the training loss became .* lower the learning rate \(1e\+30\)"):

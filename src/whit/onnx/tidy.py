@@ -8,7 +8,7 @@ __all__ = ["tidy_"]
 
 
 def tidy_(model: onnx.ModelProto, *, prefix: str) -> None:
-    """Drop traces of the exporter (metadata, doc strings, shapes in between) and ``prefix`` from initializers' names."""
+    """Drop traces of the exporter (metadata, doc strings, shapes in between), and ``prefix`` from weights' names."""
     names = {item.name: item.name.removeprefix(prefix) for item in model.graph.initializer}
     model.doc_string = ""
     del model.metadata_props[:]

@@ -101,7 +101,8 @@ def _fold_(module: nn.Module, decision: Folded) -> None:
             "normalisation behind that layer. Is it the class that was compressed?"
         )
     mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None and variance is not None  # foldable() asked
+    assert mean is not None  # foldable() asked
+    assert variance is not None
     factor = torch.rsqrt(variance.double() + norm.eps)
     if norm.weight is not None:  # pyright: ignore[reportUnnecessaryComparison] (None without affine)
         factor = factor * norm.weight.double()

@@ -8,8 +8,7 @@ from typing import Any
 
 import onnx
 import torch
-from onnxscript import opset21 as op
-from onnxscript import optimizer
+from onnxscript import opset21, optimizer
 from torch import Tensor, nn
 
 from whit.errors import ModelError
@@ -20,6 +19,7 @@ from whit.onnx.tidy import tidy_
 __all__ = ["OPSET", "export_onnx"]
 
 OPSET = 21
+op: Any = opset21  # its stubs know no symbolic tensors
 _SMALL = 256
 """Largest constant, in bytes, that is computed before the file is written."""
 

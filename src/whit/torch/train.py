@@ -1,6 +1,6 @@
 """Fine-tuning on the user's own eager module: masks hold, rounding is trained through, a teacher may help."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from math import ceil, cos, pi
 
@@ -25,7 +25,7 @@ _WARM_UP = 0.05
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Generator[None]:
     """Torch's randomness from a seed, and the caller's state afterwards."""
     state = torch.get_rng_state()
     torch.manual_seed(seed)

@@ -10,7 +10,7 @@ __all__ = ["translate"]
 
 _aten: Any = torch.ops.aten
 
-Translation = tuple[str, list[Node], dict[str, int | bool | tuple[int, ...]]]
+Translation = tuple[str, list[Node], dict[str, Any]]
 
 _ELEMENTWISE: dict[str, tuple[str, ...]] = {
     "add": ("add.Tensor", "add_.Tensor", "add.Scalar"),
@@ -40,11 +40,9 @@ _ELEMENTWISE: dict[str, tuple[str, ...]] = {
         ),
     ),
 }
-_RESHAPE = ("view.default", "reshape.default", "flatten.using_ints", "unflatten.int", "_unsafe_view.default") + (
-    "squeeze.dim",
-    "squeeze.dims",
-    "squeeze.default",
-    "unsqueeze.default",
+_RESHAPE = (
+    *("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int"),
+    *("squeeze.dim", "squeeze.dims", "squeeze.default", "unsqueeze.default"),
 )
 _POOL = tuple(f"{name}{rank}d.default" for rank in (1, 2, 3) for name in ("max_pool", "avg_pool", "adaptive_avg_pool"))
 
