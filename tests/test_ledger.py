@@ -15,8 +15,7 @@ from whit.ledger import (
     Masked,
     Rounded,
     RoundedActivation,
-    bias_codes,
-    bias_scale,
+    RoundedBias,
     matrix,
 )
 
@@ -60,10 +59,10 @@ def test_a_ledger_begins_empty_and_recording_gives_a_new_one():
 
 def test_replay_goes_from_structure_over_masks_and_codes_to_plain_values():
     ledger = Ledger().record(
-        assigned("b", 1.0), activation("x"), rounded("w", [[1.0]]), masked("w", [True]),
+        assigned("c", 1.0), bias_of([1.0], [[1.0]], 1.0), activation("x"), rounded("w", [[1.0]]), masked("w", [True]),
         Folded(batch_norm="n", into="w"), kept(("v", 0, [0])),
     )  # fmt: skip
-    assert kinds(ledger) == ["Folded", "Kept", "Masked", "Rounded", "RoundedActivation", "Assigned"]
+    assert kinds(ledger) == ["Folded", "Kept", "Masked", "Rounded", "RoundedActivation", "RoundedBias", "Assigned"]
 
 
 def test_structure_stays_in_the_order_in_which_it_was_decided():
@@ -176,26 +175,42 @@ def test_a_matrix_has_one_row_an_output_channel():
 # Biases of layers that run in integers.
 
 
+def bias_of(values, weights, step, target=Int(bits=8)):  # noqa: B008 (frozen)
+    return RoundedBias.of("b", np.asarray(values, np.float32), rounded("w", weights, target), activation("x", step))
+
+
 def test_a_bias_has_the_scale_of_the_products_it_is_added_to():
-    weight = rounded("w", [[127.0], [63.5]])
-    scale = bias_scale(0.5, weight)
-    assert scale.tolist() == [0.5, 0.25]
-    assert bias_codes(np.array([1.3, -1.3], np.float32), scale).tolist() == [3, -5]
-    assert bias_scale(0.5, rounded("w", [[127.0], [63.5]], Int(bits=8, per="tensor"))).tolist() == [0.5]
+    decision = bias_of([1.3, -1.3], [[127.0], [63.5]], step=0.5)
+    assert (decision.parameter, decision.weight, decision.tensor) == ("b", "w", "x")
+    assert decision.scale.tolist() == [0.5, 0.25]
+    assert decision.codes.tolist() == [3, -5]
+    assert decision.values().tolist() == [1.5, -1.25]
+    per_tensor = bias_of([1.3, -1.3], [[127.0], [63.5]], step=0.5, target=Int(bits=8, per="tensor"))
+    assert per_tensor.scale.tolist() == [0.5]
+    assert per_tensor.codes.tolist() == [3, -3]
 
 
 def test_a_bias_is_within_half_a_step():
-    bias = np.random.default_rng(0).normal(size=50).astype(np.float32)
-    scale = np.full(50, 1e-3, np.float32)
-    assert np.abs(bias_codes(bias, scale) * scale.astype(np.float64) - bias).max() <= 0.5e-3 * (1 + 1e-6)
+    generator = np.random.default_rng(0)
+    bias, weights = generator.normal(size=50).astype(np.float32), generator.normal(size=(50, 3))
+    decision = bias_of(bias, weights, step=0.1)
+    assert (np.abs(decision.values() - bias) <= decision.scale * 0.5001).all()
 
 
 def test_a_bias_beyond_32_bits_is_the_largest_there_is():
-    codes = bias_codes(np.array([1e30, -1e30, 0], np.float32), np.full(3, 1e-30, np.float32))
-    assert codes.tolist() == [2**31 - 1, -(2**31), 0]
+    decision = bias_of([1e30, -1e30, 0], [[1e-20]] * 3, step=1e-10)
+    assert decision.codes.tolist() == [2**31 - 1, -(2**31), 0]
 
 
 def test_the_scale_of_a_bias_is_positive_and_finite_whatever_it_is_made_of():
     limits = np.finfo(np.float32)
-    for weights, step, expected in (([[1e-35]], 1e-30, limits.tiny), ([[1e38]], 1e30, limits.max)):
-        assert bias_scale(step, rounded("w", weights)).tolist() == [expected]
+    for weight, step, expected in ((1e-35, 1e-30, limits.tiny), (1e38, 1e30, limits.max)):
+        assert bias_of([0.0], [[weight]], step).scale.tolist() == [expected]
+
+
+def test_what_the_ledger_gives_are_codes_biases_and_values():
+    ledger = Ledger().record(
+        rounded("w", [[1.0]]), activation("x"), masked("m", True), assigned("v", 1.0), bias_of([1.0], [[1.0]], 1.0)
+    )
+    assert ledger.given() == {"w", "b", "v"}
+    assert list(ledger.biases()) == ["b"]

@@ -75,7 +75,7 @@ def test_a_metric_of_ones_own_is_taken_as_it_is():
     [
         ((2, 10), [3, 10], "1 of the test data's labels lie outside 0 to 9 (from 3 to 10); the network has 10 classes"),
         ((2, 10), [-1, -2], "2 of the test data's labels lie outside 0 to 9 (from -2 to -1)"),
-        ((2, 10), [0.0, 1.0], "targets are float64 of shape () a sample, the network's outputs have shape (10,)"),
+        ((2, 10), [0.0, 1.0], "targets are float64 of shape () a sample, the outputs have shape (10,)"),
         ((2, 10), [[0], [1]], "accuracy needs integer labels and one output a class"),
         ((2,), [0, 1], "accuracy needs integer labels and one output a class"),
     ],

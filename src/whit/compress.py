@@ -219,8 +219,8 @@ class _Run:
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""
         self._record(decide.biases(self.network, self.ledger))
-        rounded = self.ledger.rounded()
-        rest = {name: np.array(x) for name, x in self.network.values().items() if name not in rounded}
+        given = self.ledger.given()
+        rest = {name: np.array(x) for name, x in self.network.values().items() if name not in given}
         self.ledger = self.ledger.record(*(Assigned(parameter=name, values=x) for name, x in rest.items()))
 
 

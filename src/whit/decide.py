@@ -14,7 +14,6 @@ from whit.errors import ModelError, PlanError
 from whit.formats import Floats
 from whit.graph import Graph, Layer
 from whit.ledger import (
-    Assigned,
     Axis,
     Folded,
     Kept,
@@ -22,8 +21,7 @@ from whit.ledger import (
     Masked,
     Rounded,
     RoundedActivation,
-    bias_codes,
-    bias_scale,
+    RoundedBias,
     matrix,
 )
 from whit.network import Network
@@ -232,22 +230,21 @@ def rounding(
     return decisions, skipped
 
 
-def biases(network: Network, ledger: Ledger) -> list[Assigned]:
-    """The biases of layers that run in integers, as multiples of the scale in which integer kernels add them.
+def biases(network: Network, ledger: Ledger) -> list[RoundedBias]:
+    """The biases of layers that run in integers, rounded to the scale in which integer kernels add them.
 
-    Runtimes store such a bias as int32. Rounding it here too lets the network compute what they will compute.
+    Runtimes store such a bias as int32. Rounding it here too lets the network compute what they will compute. A bias
+    that layers of different scales share stays as it is.
     """
-    graph = network.graph()
-    values = network.values()
     rounded, activations = ledger.rounded(), ledger.activations()
-    found: list[Assigned] = []
-    for operation, source in integer_inputs(graph, set(rounded)):
-        weight, bias = rounded[operation.inputs[1]], operation.inputs[2] if len(operation.inputs) > 2 else None
-        if bias is not None and source in activations and weight.target.per != "group":
-            scale = bias_scale(float(activations[source].scale), weight)
-            codes = bias_codes(values[bias], scale)
-            found.append(Assigned(parameter=bias, values=codes.astype(np.float32) * scale))
-    return found
+    values = network.values()
+    found: dict[str, list[RoundedBias]] = {}
+    for operation, source in integer_inputs(network.graph(), set(rounded)):
+        weight, bias = rounded[operation.inputs[1]], operation.inputs[2:3]
+        if bias and source in activations and weight.target.per != "group":
+            decision = RoundedBias.of(bias[0], values[bias[0]], weight, activations[source])
+            found.setdefault(bias[0], []).append(decision)
+    return [every[0] for every in found.values() if all(np.array_equal(one.scale, every[0].scale) for one in every)]
 
 
 def re_rounded(network: Network, ledger: Ledger) -> list[Rounded]:

@@ -83,6 +83,9 @@ class _Reader:
             case "rounded_activation":
                 about = {"stored": _format(table["target"]), "scale": table["scale"], "zero_point": table["zero_point"]}
                 self.activations.append({"tensor": table["tensor"], **about})
+            case "rounded_bias":
+                entry = self._entry(table["codes"])
+                self._tensor(table, "codes").update(shape=list(entry.shape), stored="int32 of input times weight scale")
             case "assigned":
                 entry = self._entry(table["values"])
                 self._tensor(table, "values").update(shape=list(entry.shape), stored=entry.dtype)

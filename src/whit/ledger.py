@@ -2,8 +2,8 @@
 
 The ledger, replayed on a fresh instance of the user's own class, rebuilds the compressed network. Structural decisions
 (``Folded``, ``Kept``) are replayed in the order in which they were made. Decisions on the values of one tensor
-(``Masked``, ``Rounded``, ``RoundedActivation``, ``Assigned``) stand once a tensor, as decided last, in the shapes that
-the structure leaves; they are replayed after it. A mask only ever grows: what was masked stays masked.
+(``Masked``, ``Rounded``, ``RoundedActivation``, ``RoundedBias``, ``Assigned``) stand once a tensor, as decided last, in
+the shapes that the structure leaves; they are replayed after it. A mask only ever grows: what was masked stays masked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,8 +25,7 @@ __all__ = [
     "Masked",
     "Rounded",
     "RoundedActivation",
-    "bias_codes",
-    "bias_scale",
+    "RoundedBias",
     "matrix",
 ]
 
@@ -131,6 +130,45 @@ class RoundedActivation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RoundedBias:
+    """A bias is a multiple of the scale in which integer kernels add it: ``bias == codes * scale``.
+
+    Attributes:
+        parameter: Name of the bias.
+        weight: Name of the layer's weight, which is rounded to a scale a tensor or a channel.
+        tensor: The rounded activation that the layer reads.
+        codes: ``(rows,)``, int32.
+        scale: The activation's scale times the weight's, ``(1 or rows,)``, float32.
+    """
+
+    parameter: str
+    weight: str
+    tensor: str
+    codes: Integers
+    scale: Floats
+
+    @classmethod
+    def of(cls, parameter: str, bias: Floats, weight: Rounded, activation: RoundedActivation) -> "RoundedBias":
+        """The decision that rounds a bias to nearest."""
+        scale = cls.scale_of(weight, activation)
+        codes = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+        codes = np.clip(codes, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
+        names = (weight.parameter, activation.tensor)
+        return cls(parameter=parameter, weight=names[0], tensor=names[1], codes=codes, scale=scale)
+
+    @staticmethod
+    def scale_of(weight: Rounded, activation: RoundedActivation) -> Floats:
+        """The scale of products of the two; where that is no float32, the nearest positive one stands for it."""
+        product = np.float64(activation.scale) * weight.scale[:, 0].astype(np.float64)
+        limits = np.finfo(np.float32)
+        return np.clip(product, limits.tiny, limits.max).astype(np.float32)
+
+    def values(self) -> Floats:
+        """The bias that the codes stand for."""
+        return self.codes.astype(np.float32) * self.scale
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Assigned:
     """A parameter or buffer has these values, in its own shape and dtype."""
 
@@ -142,7 +180,7 @@ class Assigned:
         return replace(self, values=self.values.take(keep, axis))
 
 
-_Value = Masked | Rounded | RoundedActivation | Assigned
+_Value = Masked | Rounded | RoundedActivation | RoundedBias | Assigned
 Decision = Folded | Kept | _Value
 
 
@@ -182,7 +220,7 @@ class Ledger:
                             del values[place]  # the step that cuts rounds again
             else:
                 values[_place(decision)] = _holding(decision, values.get(_place(decision)))
-        order = (Masked, Rounded, RoundedActivation, Assigned)
+        order = (Masked, Rounded, RoundedActivation, RoundedBias, Assigned)
         ordered = sorted(values.values(), key=lambda decision: order.index(type(decision)))
         return Ledger(structure=tuple(structure), values=tuple(ordered))
 
@@ -198,6 +236,14 @@ class Ledger:
         """Rounded activations by tensor."""
         return {decision.tensor: decision for decision in self.values if isinstance(decision, RoundedActivation)}
 
+    def biases(self) -> dict[str, RoundedBias]:
+        """Rounded biases by parameter."""
+        return {decision.parameter: decision for decision in self.values if isinstance(decision, RoundedBias)}
+
+    def given(self) -> set[str]:
+        """The parameters and buffers whose values the ledger holds."""
+        return {*self.rounded(), *self.biases(), *self.assigned()}
+
     def assigned(self) -> dict[str, NDArray[np.generic]]:
         """Plain values by parameter."""
         return {decision.parameter: decision.values for decision in self.values if isinstance(decision, Assigned)}
@@ -207,22 +253,6 @@ def matrix(weights: NDArray[Any], axis: int = 0) -> Floats:
     """A weight as a matrix ``(weights.shape[axis], -1)``, one row an output channel, float32."""
     rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
     return np.ascontiguousarray(rows, np.float32)
-
-
-def bias_scale(step: float, weight: Rounded) -> Floats:
-    """The scale in which integer kernels add a bias: the input's times the weight's, ``(1 or rows,)``, float32.
-
-    Where the product has no float32, the nearest positive one stands for it.
-    """
-    product = np.float64(np.float32(step)) * weight.scale[:, 0].astype(np.float64)
-    limits = np.finfo(np.float32)
-    return np.clip(product, limits.tiny, limits.max).astype(np.float32)
-
-
-def bias_codes(bias: Floats, scale: Floats) -> Integers:
-    """A bias as int32 codes of that scale."""
-    codes = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
-    return np.clip(codes, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
 
 
 def _holding(decision: _Value, old: _Value | None) -> _Value:

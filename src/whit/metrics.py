@@ -57,7 +57,7 @@ class Accuracy(Metric):
         if outputs.ndim < 2 or targets.shape[1:] != outputs.shape[1:-1] or targets.dtype.kind not in "iu":
             raise DataError(
                 f"the {samples.name}'s targets are {targets.dtype} of shape {targets.shape[1:]} a sample, the "
-                f"network's outputs have shape {outputs.shape[1:]}; accuracy needs integer labels and one output a class"
+                f"outputs have shape {outputs.shape[1:]}; accuracy needs integer labels and one output a class"
             )
         classes = outputs.shape[-1]
         outside = (targets < 0) | (targets >= classes)

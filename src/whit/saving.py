@@ -85,7 +85,7 @@ def _into_pytree(ledger: Ledger, into: Model, names: set[str], path: str | Path)
 
 def check_names(names: set[str], ledger: Ledger, path: str | Path) -> None:
     """Raise ``WeightsError`` unless the ledger gives a value to just these names."""
-    given = set(ledger.assigned()) | set(ledger.rounded())
+    given = ledger.given()
     if missing := sorted(names - given):
         surplus = sorted(given - names)
         raise WeightsError(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from whit.formats import Int
-from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, matrix
+from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias, matrix
 from whit.quantizers import Nearest
 from whit.store import encode, read
 from whit.store.container import write_container
@@ -68,9 +68,16 @@ def whole_ledger():
         codes = Nearest().quantize(matrix(rng.normal(size=shape).astype(np.float32)), target)
         decisions.append(Rounded.of(name, target, shape, codes))
     step = Int(bits=8, symmetric=False, per="tensor")
-    decisions += [
+    weight, activation = (
+        decisions[3],
         RoundedActivation(tensor="x", target=step, scale=np.float32(0.5), zero_point=np.int32(3)),
-        Assigned(parameter="a.bias", values=np.array([0.5, -0.25], np.float32)),
+    )
+    decisions += [
+        activation,
+        *(
+            RoundedBias.of(name, np.array([0.5, -0.25], np.float32), weight, activation)
+            for name in ("a.bias", "c.bias")
+        ),
         Assigned(parameter="b.bias", values=np.zeros(3, np.float32)),
     ]
     return Ledger().record(*decisions)
@@ -80,8 +87,9 @@ RECIPE = [
     {"from": "codes", "of": "a.weight", "type": 2, "shape": [2, 3, 2]},
     {"from": "scale", "of": "a.weight", "shape": [2]},
     {"from": "zero_point", "of": "a.weight", "type": 2, "shape": [2]},
-    {"from": "bias int32", "of": "a.bias", "weight": "a.weight", "step": 0.5},
-    {"from": "bias scale", "of": "a.bias", "weight": "a.weight", "step": 0.5},
+    {"from": "bias int32", "of": "a.bias"},
+    {"from": "bias scale", "of": "a.bias"},
+    {"from": "bias", "of": "c.bias"},
     {"from": "codes", "of": "b.weight", "type": 22, "shape": [3, 4]},
     {"from": "assigned", "of": "b.bias"},
 ]

@@ -437,12 +437,12 @@ def test_a_rounded_weight_is_read_to_begin_with(forger):
         ({"target": {"kind": "int", "bits": 4, "per": "group", "group_size": 10**30}}, "None"),
         ({"target": {"kind": "int", "bits": 4, "per": "group", "group_size": 2}}, "(2, 2) is needed"),
         ({"target": {"kind": "int", "bits": 4, "per": []}}, "choose one of tensor, channel, group"),
-        ({"target": {"kind": "prune", "amount": 0.5}}, "kind 'prune' does not fit here; choose int"),
-        ({"target": {"kind": "os:system"}}, "names no dataclass of an imported module"),
-        ({"target": {"kind": "antigravity:Int"}}, "names no dataclass of an imported module"),
-        ({"target": {"kind": "whit.ledger:Axis"}}, "names no dataclass of an imported module"),
-        ({"target": {"kind": ":"}}, "names no dataclass of an imported module"),
-        ({"target": 8}, "is not a table with a kind"),
+        ({"target": {"kind": "prune", "amount": 0.5}}, "is not a number format"),
+        ({"target": {"kind": "os:system"}}, "is not a number format"),
+        ({"target": {"kind": "antigravity:Int"}}, "is not a number format"),
+        ({"target": {"kind": "whit.ledger:Axis"}}, "is not a number format"),
+        ({"target": {"kind": ":"}}, "is not a number format"),
+        ({"target": 8}, "8 is not a number format"),
     ],
 )  # fmt: skip
 def test_a_rounded_weight_fits_its_format(forger, fields, message):
@@ -475,6 +475,44 @@ def test_a_rounded_activation_fits_its_format(forger, fields, message):
     assert message in refused(forger)
 
 
+BIASED = (
+    {"kind": "rounded", "parameter": "w", "target": {"kind": "int", "bits": 8}, "shape": [2, 1], "axis": 0,
+     "codes": 0, "scale": 1, "zero_point": 2},
+    {"kind": "rounded_activation", "tensor": "x", "target": {"kind": "int", "bits": 8, "per": "tensor"}, "scale": 0.5,
+     "zero_point": 0},
+    {"kind": "rounded_bias", "parameter": "b", "weight": "w", "tensor": "x", "codes": 3},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "codes", "message"),
+    [
+        ({"weight": "x"}, [1, 2], "the bias b needs the rounded x and x before it"),
+        ({"tensor": "w"}, [1, 2], "the bias b needs the rounded w and w before it"),
+        ({"weight": ["w"]}, [1, 2], "['w'] is not a name"),
+        ({"scale": 1}, [1, 2], "has the fields"),
+        ({}, [1, 2, 3], "codes of shape (3,) are no bias of w, 2 channels"),
+        ({}, [[1, 2]], "codes of shape (1, 2) are no bias of w, 2 channels"),
+        ({}, 7, "codes of shape () are no bias of w, 2 channels"),
+        ({}, [2**31 - 1, -(2**31)], "the bias b is no float32"),
+    ],
+)
+def test_a_rounded_bias_fits_its_layer(forger, fields, codes, message):
+    scale = np.array([[1.0], [np.finfo(np.float32).max]], np.float32)
+    arrays = (np.ones((2, 1), np.int32), scale, np.zeros((2, 1), np.int32), np.array(codes, np.int32))
+    decide(forger, [*BIASED[:2], BIASED[2] | fields], *arrays)
+    assert message in refused(forger)
+
+
+def test_a_bias_comes_after_what_it_refers_to(forger):
+    arrays = (np.ones((2, 1), np.int32), np.ones((2, 1), np.float32), np.zeros((2, 1), np.int32), np.zeros(2, np.int32))
+    decide(forger, [BIASED[0], BIASED[2], BIASED[1]], *arrays)
+    assert "the bias b needs the rounded w and x before it" in refused(forger)
+    grouped = BIASED[0] | {"target": {"kind": "int", "bits": 8, "per": "group", "group_size": 1}}
+    decide(forger, [grouped, *BIASED[1:]], *arrays)
+    assert "w has a scale a group, so its bias b has no scale of its own" in refused(forger)
+
+
 # The network.
 
 
@@ -493,14 +531,10 @@ def test_a_rounded_activation_fits_its_format(forger, fields, message):
         (0, {"shape": [5]}, "cannot reshape array of size 12 into shape (5,)"),
         (1, {"type": 1}, "has the fields"),
         (1, {"from": "zero_point"}, "has the fields"),
-        (3, {"step": 0}, "0 is not a positive float32"),
-        (3, {"step": 1e39}, "is not a positive float32"),
-        (3, {"step": None}, "None is not a positive float32"),
-        (3, {"weight": "b.weight"}, "b.weight has a scale a group"),
-        (3, {"weight": "a.bias"}, "KeyError: 'a.bias'"),
-        (3, {"of": "b.bias"}, "b.bias is float32 (3,), not a bias of a.weight"),
-        (6, {"of": "a.weight"}, "KeyError: 'a.weight'"),
-        (6, {"of": "b.bias", "name": "w"}, "has the fields"),
+        (3, {"of": "b.bias"}, "KeyError: 'b.bias'"),
+        (3, {"step": 1}, "has the fields"),
+        (7, {"of": "a.weight"}, "KeyError: 'a.weight'"),
+        (7, {"of": "b.bias", "name": "w"}, "has the fields"),
     ],
 )
 def test_a_weight_of_the_network_comes_from_the_ledger(forger, whole, place, fields, message):

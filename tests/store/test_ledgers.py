@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from whit.errors import FileError, OutputError
 from whit.formats import Int
-from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation
+from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias
 from whit.store import encode, read, write_whole
 
 NAMES = st.text(min_size=1, max_size=8)
@@ -76,6 +76,12 @@ def ledgers(draw):
         scale = np.asarray(draw(SCALES), np.float32)
         zero_point = np.asarray(draw(st.integers(target.low, target.high)), np.int32)
         decisions.append(RoundedActivation(tensor=name, target=target, scale=scale, zero_point=zero_point))
+    activations = [decision for decision in decisions if isinstance(decision, RoundedActivation)]
+    for decision in [one for one in decisions if isinstance(one, Rounded) and one.target.per != "group"]:
+        if activations and draw(st.booleans()):
+            bias = draw(hnp.arrays(np.float32, decision.codes.shape[:1], elements=st.floats(-1e6, 1e6, width=32)))
+            name = f"{decision.parameter}.bias"
+            decisions.append(RoundedBias.of(name, bias, decision, draw(st.sampled_from(activations))))
     return Ledger().record(*decisions)
 
 

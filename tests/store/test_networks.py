@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from whit import runtime
 from whit.errors import FileError, ModelError
 from whit.formats import Int, nibbles
-from whit.ledger import Assigned, Ledger, Rounded, bias_codes, bias_scale, matrix
+from whit.ledger import Assigned, Ledger, Rounded, RoundedActivation, RoundedBias, matrix
 from whit.quantizers import Nearest
 from whit.store import encode, read
 from whit.store.network import join, split
@@ -29,7 +29,7 @@ WEIGHTS = {
 
 
 def make_ledger(seed=0):
-    """Rounded weights of four layouts and plain biases."""
+    """Rounded weights of four layouts, the bias of the first in integers and the others as they are."""
     rng = np.random.default_rng(seed)
     decisions = []
     for name, (target, shape) in WEIGHTS.items():
@@ -37,7 +37,11 @@ def make_ledger(seed=0):
         decisions.append(Rounded.of(name, target, shape, Nearest().quantize(matrix(weights), target)))
         bias = rng.normal(size=shape[0]).astype(np.float32)
         decisions.append(Assigned(parameter=name.replace("weight", "bias"), values=bias))
-    return Ledger().record(*decisions)
+    image = RoundedActivation(
+        tensor="x", target=Int(bits=8, symmetric=False, per="tensor"), scale=np.float32(STEP), zero_point=np.int32(128)
+    )
+    first, plain, *others = decisions
+    return Ledger().record(first, image, RoundedBias.of(plain.parameter, plain.values, first, image), *others)
 
 
 def make_model(ledger):
@@ -68,9 +72,8 @@ def make_model(ledger):
     node("QuantizeLinear", ["x", "step", "middle"], "x:codes")
     node("DequantizeLinear", ["x:codes", "step", "middle"], "x:rounded")
     weight("conv.weight", TensorProto.INT8, (3,), axis=0)
-    scale = bias_scale(STEP, ledger.rounded()["conv.weight"])
-    plain("conv.bias:int32", bias_codes(ledger.assigned()["conv.bias"], scale))
-    plain("conv.bias:scale", scale)
+    plain("conv.bias:int32", ledger.biases()["conv.bias"].codes)
+    plain("conv.bias:scale", ledger.biases()["conv.bias"].scale)
     node("DequantizeLinear", ["conv.bias:int32", "conv.bias:scale"], "conv.bias", axis=0)
     node("Conv", ["x:rounded", "conv.weight", "conv.bias"], "convolved")
     node("Flatten", ["convolved"], "h")
@@ -136,7 +139,6 @@ def test_only_what_the_ledger_does_not_have_stays_in_the_graph(model, ledger):
     assert initializers(graph).keys() == {"step", "middle"}
     sources = {(entry["from"], entry["of"]) for entry in recipe}
     assert len(sources) == len(recipe) == 4 * 3 + 2 + 3  # codes, scale, zero point; one int32 bias; three plain ones
-    assert {entry["step"] for entry in recipe if entry["from"].startswith("bias")} == {np.float32(STEP)}
 
 
 def test_equal_models_give_equal_files(ledger):

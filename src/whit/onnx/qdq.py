@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from whit.data import Array
 from whit.errors import ModelError
 from whit.formats import nibbles
-from whit.ledger import Ledger, Rounded, bias_codes, bias_scale
+from whit.ledger import Ledger, Rounded, RoundedBias
 
 __all__ = ["BIAS_SUFFIXES", "WEIGHT_SUFFIXES", "store_integers_"]
 
@@ -26,6 +26,8 @@ _TYPES = {
     (8, False): TensorProto.UINT8,
 }
 
+_MOVES = frozenset({"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool", "Identity"})
+
 
 def store_integers_(model: onnx.ModelProto, ledger: Ledger) -> None:
     """Replace the initializers that the ledger rounds by its codes.
@@ -33,27 +35,37 @@ def store_integers_(model: onnx.ModelProto, ledger: Ledger) -> None:
     Raises:
         ModelError: The exporter changed a weight, so that the codes are not those of the exported network.
     """
-    initializers = {item.name: item for item in model.graph.initializer}
+    makers = {node.output[0]: node for node in model.graph.node}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
     for name, decision in ledger.rounded().items():
-        item = initializers.get(name)
-        if item is None or not np.array_equal(numpy_helper.to_array(item), decision.values()):
-            raise ModelError(
-                f"the exporter merged or changed {name}, so its codes cannot be stored in the file; "
-                "put FoldBatchNorm before Quantize"
-            )
-        readers = [node for node in model.graph.node if name in node.input]
-        makers = {node.output[0]: node for node in model.graph.node}
-        integer = [node for node in readers if _reads_integers(node, makers)]
-        bits = 4 if decision.target.bits <= 4 and not integer else 8
-        _replace_weight_(model, decision, _TYPES[bits, decision.target.symmetric])
-        for node in integer:
-            _replace_bias_(model, node, decision, makers[node.input[0]], initializers)
+        _check_unchanged(model, name, decision.values())
+        # Integer kernels read bytes; where floats are made of the codes first, two of them fit in one.
+        small = decision.target.bits <= 4 and not any(_reads_integers(node, makers) for node in readers[name])
+        _replace_weight_(model, decision, _TYPES[4 if small else 8, decision.target.symmetric])
+    for name, decision in ledger.biases().items():
+        if all(node.op_type in ("Conv", "Gemm") for node in readers[name]):
+            _check_unchanged(model, name, decision.values())
+            _replace_bias_(model, decision)
 
 
 def _reads_integers(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> bool:
-    """Whether a layer's input is dequantized right before it, so that a runtime can run it in integers."""
+    """Whether what a node reads was dequantized before, so that a runtime can run the node in integers."""
     maker = makers.get(node.input[0])
-    return node.op_type in ("Conv", "Gemm", "MatMul") and maker is not None and maker.op_type == "DequantizeLinear"
+    while maker is not None and maker.op_type in _MOVES:
+        maker = makers.get(maker.input[0])
+    return maker is not None and maker.op_type == "DequantizeLinear"
+
+
+def _check_unchanged(model: onnx.ModelProto, name: str, values: Array) -> None:
+    item = next((item for item in model.graph.initializer if item.name == name), None)
+    if item is None or not np.array_equal(numpy_helper.to_array(item), values):
+        raise ModelError(
+            f"the exporter merged or changed {name}, so its codes cannot be stored in the file; please report the "
+            "architecture"
+        )
 
 
 def _replace_weight_(model: onnx.ModelProto, decision: Rounded, data_type: int) -> None:
@@ -86,33 +98,17 @@ def _replace_weight_(model: onnx.ModelProto, decision: Rounded, data_type: int) 
         model.graph.node.insert(place, one)
 
 
-def _replace_bias_(
-    model: onnx.ModelProto,
-    node: onnx.NodeProto,
-    decision: Rounded,
-    maker: onnx.NodeProto,
-    initializers: dict[str, onnx.TensorProto],
-) -> None:
+def _replace_bias_(model: onnx.ModelProto, decision: RoundedBias) -> None:
     """Integer kernels add the bias to int32 sums, so it is stored in their scale."""
-    if node.op_type == "MatMul" or len(node.input) < 3 or decision.target.per == "group":
-        return
-    name = node.input[2]
-    item, step = initializers.get(name), initializers.get(maker.input[1])
-    if item is None or step is None or sum(name in other.input for other in model.graph.node) != 1:
-        return
-    bias = numpy_helper.to_array(item)
-    scale = bias_scale(float(numpy_helper.to_array(step).reshape(())), decision)
-    codes, scales = (f"{name}{suffix}" for suffix in BIAS_SUFFIXES)
+    name = decision.parameter
+    codes, scale = (f"{name}{suffix}" for suffix in BIAS_SUFFIXES)
+    per_channel = decision.scale.size > 1
+    steps = decision.scale if per_channel else decision.scale.reshape(())
     _drop_(model, name)
-    layout = (scale.size,) if scale.size > 1 else ()
-    model.graph.initializer.extend(
-        [
-            numpy_helper.from_array(bias_codes(bias, scale), codes),
-            numpy_helper.from_array(scale.reshape(layout), scales),
-        ]
-    )
-    dequantize = helper.make_node("DequantizeLinear", [codes, scales], [name], name=f"weight.{name}")
-    if layout:
+    model.graph.initializer.append(numpy_helper.from_array(decision.codes, codes))
+    model.graph.initializer.append(numpy_helper.from_array(steps, scale))
+    dequantize = helper.make_node("DequantizeLinear", [codes, scale], [name], name=f"weight.{name}")
+    if per_channel:
         dequantize.attribute.append(helper.make_attribute("axis", 0))
     model.graph.node.insert(0, dequantize)
 

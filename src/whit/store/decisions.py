@@ -10,7 +10,7 @@ import numpy as np
 from whit.data import Array
 from whit.errors import FileError
 from whit.formats import Floats, Int, Integers
-from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation
+from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias
 from whit.store.fields import positive, reading, shape, table, text, whole
 from whit.toml import from_table, to_table
 
@@ -18,6 +18,8 @@ __all__ = ["read_ledger", "write_ledger"]
 
 Keep = Callable[[Array], int]
 Fetch = Callable[[Any], Array]
+Before = dict[tuple[type, str], Rounded | RoundedActivation]
+"""What biases refer to, by kind and name."""
 
 _FIELDS = {
     "folded": {"batch_norm", "into"},
@@ -25,6 +27,7 @@ _FIELDS = {
     "masked": {"parameter", "mask"},
     "rounded": {"parameter", "target", "shape", "axis", "codes", "scale", "zero_point"},
     "rounded_activation": {"tensor", "target", "scale", "zero_point"},
+    "rounded_bias": {"parameter", "weight", "tensor", "codes"},
     "assigned": {"parameter", "values"},
 }
 
@@ -50,6 +53,9 @@ def _write(decision: Decision, keep: Keep) -> dict[str, Any]:
         case RoundedActivation(tensor=tensor, target=target):
             about = {"kind": "rounded_activation", "tensor": tensor, "target": to_table(target)}
             return about | {"scale": float(decision.scale), "zero_point": int(decision.zero_point)}
+        case RoundedBias(parameter=parameter, weight=weight, tensor=tensor, codes=codes):
+            about = {"kind": "rounded_bias", "parameter": parameter, "weight": weight, "tensor": tensor}
+            return about | {"codes": keep(codes)}
         case Assigned(parameter=parameter, values=values):
             return {"kind": "assigned", "parameter": parameter, "values": keep(values)}
 
@@ -63,9 +69,15 @@ def read_ledger(tables: Any, fetch: Fetch, path: Path) -> Ledger:
     if not isinstance(tables, list):
         raise FileError(f"{path}: its decisions are not a list")
     found: list[Decision] = []
+    before: Before = {}
     for place, fields in enumerate(cast(list[Any], tables)):
         with reading(f"{path}, decision {place}"):
-            found.append(_read(fields, fetch))
+            decision = _read(fields, fetch, before)
+            found.append(decision)
+            if isinstance(decision, Rounded):
+                before[Rounded, decision.parameter] = decision
+            elif isinstance(decision, RoundedActivation):
+                before[RoundedActivation, decision.tensor] = decision
     with reading(f"{path}, decisions"):
         return _fitting(found)
 
@@ -85,6 +97,8 @@ def _fitting(found: list[Decision]) -> Ledger:
                 found_shape = array.shape
             case Rounded(parameter=name, shape=found_shape):
                 pass
+            case RoundedBias(parameter=name, codes=array):
+                found_shape = array.shape
             case RoundedActivation():
                 continue
         if shapes.setdefault(name, found_shape) != found_shape:
@@ -92,7 +106,7 @@ def _fitting(found: list[Decision]) -> Ledger:
     return ledger
 
 
-def _read(value: Any, fetch: Fetch) -> Decision:
+def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
     kind = value["kind"]
     if kind not in _FIELDS:
         raise ValueError(f"there is no decision of kind {str(kind)[:40]!r}")
@@ -109,6 +123,8 @@ def _read(value: Any, fetch: Fetch) -> Decision:
             return _rounded(fields, fetch)
         case "rounded_activation":
             return _rounded_activation(fields)
+        case "rounded_bias":
+            return _rounded_bias(fields, fetch, before)
         case _:
             return Assigned(parameter=text(fields["parameter"]), values=fetch(fields["values"]))
 
@@ -127,7 +143,7 @@ def _axes(value: Any, fetch: Fetch) -> dict[Axis, Any]:
 
 
 def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
-    target = cast(Int, from_table(fields["target"], Int))
+    target = _format(fields["target"])
     sizes = shape(fields["shape"])
     codes: Integers = _of(fetch(fields["codes"]), np.int32)
     scale: Floats = _of(fetch(fields["scale"]), np.float32)
@@ -157,7 +173,7 @@ def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
 
 
 def _rounded_activation(fields: dict[str, Any]) -> RoundedActivation:
-    target = cast(Int, from_table(fields["target"], Int))
+    target = _format(fields["target"])
     if target.per != "tensor":
         raise ValueError(f"activations have one scale a tensor, not {target}")
     zero_point = whole(fields["zero_point"], target.low, target.high)
@@ -167,6 +183,30 @@ def _rounded_activation(fields: dict[str, Any]) -> RoundedActivation:
         scale=np.asarray(positive(fields["scale"]), np.float32),
         zero_point=np.asarray(zero_point, np.int32),
     )
+
+
+def _rounded_bias(fields: dict[str, Any], fetch: Fetch, before: Before) -> RoundedBias:
+    """A bias, whose scale is that of the weight and the activation which were read before it."""
+    name, weight, tensor = (text(fields[key]) for key in ("parameter", "weight", "tensor"))
+    rounded, activation = before.get((Rounded, weight)), before.get((RoundedActivation, tensor))
+    if not isinstance(rounded, Rounded) or not isinstance(activation, RoundedActivation):
+        raise ValueError(f"the bias {name} needs the rounded {weight} and {tensor} before it")
+    if rounded.target.per == "group":
+        raise ValueError(f"{weight} has a scale a group, so its bias {name} has no scale of its own")
+    codes: Integers = _of(fetch(fields["codes"]), np.int32)
+    if codes.shape != rounded.codes.shape[:1]:
+        raise ValueError(f"codes of shape {codes.shape} are no bias of {weight}, {rounded.codes.shape[0]} channels")
+    scale = RoundedBias.scale_of(rounded, activation)
+    if (np.abs(codes.astype(np.float64)) * scale > np.finfo(np.float32).max).any():
+        raise ValueError(f"the bias {name} is no float32")
+    return RoundedBias(parameter=name, weight=weight, tensor=tensor, codes=codes, scale=scale)
+
+
+def _format(value: Any) -> Int:
+    """A number format; the kinds of others, which a plan may name, are not looked up for a file."""
+    if not isinstance(value, dict) or cast(dict[str, Any], value).get("kind") != "int":
+        raise ValueError(f"{str(value)[:80]} is not a number format")
+    return cast(Int, from_table(value, Int))
 
 
 def _of(array: Array, dtype: Any) -> Any:

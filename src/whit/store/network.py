@@ -6,9 +6,8 @@ from typing import Any, cast
 import numpy as np
 
 from whit.errors import FileError, ModelError
-from whit.formats import Floats
-from whit.ledger import Ledger, Rounded, bias_codes, bias_scale
-from whit.store.fields import positive, reading, shape, table, text, whole
+from whit.ledger import Ledger
+from whit.store.fields import reading, shape, table, text, whole
 from whit.store.onnx_graph import CODES, Initializer, with_initializers
 
 __all__ = ["join", "split"]
@@ -20,6 +19,7 @@ _SUFFIXES = {
     "codes": ":codes",
     "scale": ":scale",
     "zero_point": ":zero_point",
+    "bias": "",
     "bias int32": ":int32",
     "bias scale": ":scale",
 }
@@ -29,8 +29,9 @@ _FIELDS: dict[str, set[str]] = {
     "codes": {"type", "shape"},
     "scale": {"shape"},
     "zero_point": {"type", "shape"},
-    "bias int32": {"weight", "step"},
-    "bias scale": {"weight", "step"},
+    "bias": set(),
+    "bias int32": set(),
+    "bias scale": set(),
 }
 
 
@@ -44,12 +45,11 @@ def split(onnx_bytes: bytes, ledger: Ledger) -> tuple[bytes, Recipe]:
 
     model = onnx.load_model_from_string(onnx_bytes)
     weights = _Weights(ledger)
-    steps = _steps(model)
     kept: list[Any] = []
     recipe: Recipe = []
     for item in model.graph.initializer:
         values = numpy_helper.to_array(item)
-        entry = weights.entry(item.name, item.data_type, tuple(item.dims), steps)
+        entry = weights.entry(item.name, item.data_type, tuple(item.dims))
         if entry is None:
             kept.append(item)
             continue
@@ -82,33 +82,15 @@ def join(graph: bytes, recipe: Any, ledger: Ledger, path: Path) -> bytes:
     return with_initializers(graph, made.values())
 
 
-def _steps(model: Any) -> dict[str, float]:
-    """For every bias stored as int32, the scale of the input that its layer reads."""
-    from onnx import numpy_helper
-
-    scales = {item.name: item for item in model.graph.initializer}
-    makers = {node.output[0]: node for node in model.graph.node}
-    steps: dict[str, float] = {}
-    for node in model.graph.node:
-        maker = makers.get(node.input[0]) if node.op_type in ("Conv", "Gemm") else None
-        if maker is None or maker.op_type != "DequantizeLinear" or len(node.input) < 3:
-            continue
-        if maker.input[1] in scales:
-            steps[node.input[2]] = float(numpy_helper.to_array(scales[maker.input[1]]).reshape(()))
-    return steps
-
-
 class _Weights:
     """Where the initializers of a graph come from, and the initializers that come from there."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.assigned = ledger.assigned()
         self.rounded = ledger.rounded()
-        self.of_layer = {name.rpartition(".")[0]: name for name in self.rounded}
+        self.biases = ledger.biases()
 
-    def entry(
-        self, name: str, data_type: int, sizes: tuple[int, ...], steps: dict[str, float]
-    ) -> dict[str, Any] | None:
+    def entry(self, name: str, data_type: int, sizes: tuple[int, ...]) -> dict[str, Any] | None:
         """The recipe's entry for an initializer, or None if the ledger does not have it."""
         of, _, part = name.rpartition(":")
         if name in self.assigned:
@@ -116,10 +98,10 @@ class _Weights:
         if of in self.rounded and part in ("codes", "scale", "zero_point"):
             kind = {} if part == "scale" else {"type": data_type}
             return {"from": part, "of": of, "shape": list(sizes)} | kind
-        if of in self.assigned and part in ("int32", "scale") and of in steps:
-            weight = self.of_layer.get(of.rpartition(".")[0])
-            if weight is not None:
-                return {"from": f"bias {part}", "of": of, "weight": weight, "step": steps[of]}
+        if of in self.biases and part in ("int32", "scale"):
+            return {"from": f"bias {part}", "of": of}
+        if name in self.biases:
+            return {"from": "bias", "of": name}
         return None
 
     def initializer(self, entry: Any) -> Initializer:
@@ -135,7 +117,7 @@ class _Weights:
         if source == "assigned":
             return Initializer.of(name, self.assigned[of])
         if source.startswith("bias"):
-            return self._bias(fields, name, of)
+            return self._bias(source, name, of)
         decision, sizes = self.rounded[of], shape(fields["shape"])
         if source == "scale":
             return Initializer.of(name, decision.scale.reshape(sizes))
@@ -148,18 +130,10 @@ class _Weights:
             values = decision.shaped(values)
         return Initializer.of(name, values.astype(np.uint8 if low == 0 else np.int8).reshape(sizes), kind)
 
-    def _bias(self, fields: dict[str, Any], name: str, of: str) -> Initializer:
-        weight, step = self.rounded[text(fields["weight"])], positive(fields["step"])
-        scale = _bias_scale(step, weight)
-        if fields["from"] == "bias scale":
-            return Initializer.of(name, scale if scale.size > 1 else scale.reshape(()))
-        bias = self.assigned[of]
-        if bias.dtype != np.float32 or bias.shape != weight.codes.shape[:1] or not np.isfinite(bias).all():
-            raise ValueError(f"{of} is {bias.dtype} {bias.shape}, not a bias of {weight.parameter}")
-        return Initializer.of(name, bias_codes(cast(Floats, bias), scale))
-
-
-def _bias_scale(step: float, weight: Rounded) -> Floats:
-    if weight.target.per == "group":
-        raise ValueError(f"{weight.parameter} has a scale a group, so its bias has no scale of its own")
-    return bias_scale(step, weight)
+    def _bias(self, source: str, name: str, of: str) -> Initializer:
+        decision = self.biases[of]
+        if source == "bias int32":
+            return Initializer.of(name, decision.codes)
+        if source == "bias scale":
+            return Initializer.of(name, decision.scale if decision.scale.size > 1 else decision.scale.reshape(()))
+        return Initializer.of(name, decision.values())

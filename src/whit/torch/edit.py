@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 from whit.data import Array
 from whit.errors import ModelError, WeightsError
 from whit.graph import Graph
-from whit.ledger import Assigned, Decision, Folded, Kept, Masked, Rounded, RoundedActivation
+from whit.ledger import Assigned, Decision, Folded, Kept, Masked, Rounded, RoundedActivation, RoundedBias
 from whit.torch.activations import activations_of, round_activations_
 
 __all__ = ["apply_", "foldable", "state_of", "tensor_of"]
@@ -29,7 +29,7 @@ def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
                     _cut_(module, decision)
                 case Masked():
                     tensor_of(module, decision.parameter).mul_(torch.from_numpy(decision.mask))
-                case Rounded():
+                case Rounded() | RoundedBias():
                     _assign_(module, decision.parameter, decision.values())
                 case Assigned():
                     _assign_(module, decision.parameter, decision.values)

@@ -1,0 +1,120 @@
+"""The arrows point down: who may import whom, read from the sources."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import whit
+
+SOURCES = Path(whit.__file__).parent
+
+# From bottom to top: a module may import what stands in a row below its own, and the modules of its own entry. An
+# entry covers a package's modules, unless one of them has an entry for itself.
+LAYERS = (
+    ("errors", "_core"),
+    ("formats", "graph", "progress", "data", "finite", "lookup"),
+    ("ledger", "scores", "ranges", "quantizers", "metrics", "placement", "inputs"),
+    ("plan", "coupling", "allocate", "onnx", "bars"),
+    ("toml", "network", "jax.pytree"),
+    ("store",),
+    ("runtime", "torch", "jax.replay"),
+    ("decide", "measure"),
+    ("compress", "saving"),
+    ("jax", "output", "table"),
+    ("bench", "inspection", "demo"),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+
+# Only these import a framework when they are imported; everything else does so inside functions, or not at all.
+FRAMEWORKS = {
+    "torch": ("torch", "demo"),
+    "onnx": ("onnx", "torch"),
+    "jax": ("jax",),
+}
+
+PATHS = {
+    ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(SOURCES.rglob("*.py"))
+}
+
+
+def covers(entry, module):
+    return module == entry or module.startswith(f"{entry}.")
+
+
+def entry_of(module):
+    """The longest entry that covers a module, and its row."""
+    found = [(entry, row) for row, entries in enumerate(LAYERS) for entry in entries if covers(entry, module)]
+    assert found, f"{module} has no place: put it into the table of layers, as far down as it can be"
+    return max(found, key=lambda one: len(one[0]))
+
+
+def imports(module):
+    """Names that a module imports anywhere, each with whether that happens on import."""
+    tree = ast.parse(PATHS[module].read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            names = [f"{node.module}.{name.name}" for name in node.names]
+        else:
+            continue
+        yield from ((name, id(node) not in inside) for name in names)
+
+
+def imported_modules(module):
+    """The modules of whit that a module imports."""
+    for name, _ in imports(module):
+        if name == "whit" or name.startswith("whit."):
+            rest = name.removeprefix("whit").removeprefix(".")
+            known = [path for path in (*PATHS, "_core") if covers(path, rest)]
+            yield max(known, key=len, default="__init__")
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_arrows_point_down(module):
+    entry, row = entry_of(module)
+    for other in imported_modules(module):
+        other_entry, other_row = entry_of(other)
+        assert other_entry == entry or other_row < row, f"{module} imports {other}, which does not stand below it"
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_a_framework_is_imported_where_it_belongs_and_nowhere_else(module):
+    for name, on_import in imports(module):
+        places = FRAMEWORKS.get(name.partition(".")[0])
+        if places is not None and on_import:
+            assert any(covers(place, module) for place in places), f"{module} imports {name} when it is imported"
+
+
+def test_the_table_lists_nothing_that_is_gone():
+    entries = [entry for row in LAYERS for entry in row]
+    assert len(set(entries)) == len(entries)
+    assert not [entry for entry in entries if not any(covers(entry, module) for module in (*PATHS, "_core"))]
+
+
+def modules_after(statement):
+    """Names of the packages that are there after a statement in a fresh interpreter, but for the standard library's."""
+    code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name for name in found.stdout.split() if name not in sys.stdlib_module_names}
+
+
+def test_no_framework_is_imported_for_the_caller():
+    assert not {"torch", "jax", "onnx"} & modules_after("import whit")
+
+
+def test_the_runtime_needs_numpy_the_core_and_onnx_runtime_only():
+    before = modules_after("pass")
+    assert modules_after("import whit.runtime") - before == {"numpy", "onnxruntime", "whit"}
