@@ -57,19 +57,15 @@ def run(
     prepared = prepare(folder, progress, settings=settings)
     compressed = folder / f"compressed-{settings.fingerprint()[:8]}"
     if _is_there(compressed, plan):
-        console.print(f"The result of an earlier run, from {compressed}:", highlight=False)
+        console.print(f"Reusing the result of an earlier run: {compressed}", highlight=False, soft_wrap=True)
         result = read_result(compressed)
     else:
         result = _compress(prepared, settings, plan, progress)
         write_run(result, compressed, overwrite=True, keep_original=True)
-    console.print(
-        "Mean error of the estimated IQ (mae, in IQ points), and what it costs to estimate it:", highlight=False
-    )
+    console.print("IQ from answer sheets; mae is the mean error in IQ points.", highlight=False)
     print_result(result, console, limit=prepared.limit)
-    console.print(
-        "limit: the posterior mean, which knows the very model that the answers were drawn from.", highlight=False
-    )
-    console.print(f"The network is {compressed / 'model.whit'}", highlight=False, soft_wrap=True)
+    console.print("The limit is the posterior mean of the model that drew the answers.", highlight=False)
+    console.print(f"The network: {compressed / 'model.whit'}", highlight=False, soft_wrap=True)
 
 
 def _is_there(compressed: Path, plan: Plan) -> bool:
