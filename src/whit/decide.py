@@ -219,6 +219,15 @@ def rounding(
     rounded, skipped = round_weights(step, _weights(list(layers.values()), network))
     decisions: list[Rounded | RoundedActivation] = [*rounded]
     uses = {layers[name].weight: use for name, use in chosen.items() if use.activations is not None}
+    skipped += [
+        Skipped(
+            step="quantize",
+            layer=layer.name,
+            reason="its input is made inside a call of the framework, so its activations stay in floating point",
+        )
+        for layer in layers.values()
+        if any(graph.tensors[source].inner for _, source in integer_inputs(graph, {layer.weight} & uses.keys()))
+    ]
     places = {name: uses[weight] for name, weight in rounded_activations(graph, uses).items()}
     places = {name: use for name, use in places.items() if name not in ledger.activations()}
     observed = network.observe(list(places), samples, step.samples) if places else {}

@@ -44,11 +44,13 @@ class Tensor:
             the name under which the frontend can quantize it.
         shape: As captured, with ``Graph.batch`` samples where there is a batch axis.
         role: ``"parameter"`` also means a buffer that has a name in the network's state.
+        inner: An activation that is made and used inside one call of the framework, where no frontend can step in.
     """
 
     name: str
     shape: tuple[int, ...]
     role: Literal["input", "parameter", "constant", "activation"]
+    inner: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -55,7 +55,7 @@ class _Placement:
             weight = self._rounded_for(operation, integer, chosen)
             if weight is not None and (end := self.end(operation.output)) is not None:
                 chosen.setdefault(end, weight)
-        return chosen
+        return {name: weight for name, weight in chosen.items() if not self.graph.tensors[name].inner}
 
     def _rounded_for(self, operation: Operation, integer: list[Operation], chosen: dict[str, str]) -> str | None:
         """The layer for whose sake an operation's output is rounded, or None where it need not be."""

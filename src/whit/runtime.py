@@ -28,6 +28,8 @@ class Session:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Otherwise ONNX Runtime rounds activations beside integer weights on its own account.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         try:
             self._session: Any = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has a dozen classes of its own without a common root

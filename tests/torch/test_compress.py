@@ -272,3 +272,36 @@ def test_a_network_that_saturates_in_the_runtime_is_an_error_not_a_footnote(
     monkeypatch.setattr(TorchNetwork, "predict", other)
     with pytest.raises(whit.ParityError, match=r"disagree with the framework's on \d+ of 500 test samples"):
         whit.compress(net, Prune(amount=0.5), data=data)
+
+
+class Attentive(nn.Module):
+    """A transformer layer: its attention runs inside one call of the framework."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.embed(x)).mean(1))
+
+
+@pytest.mark.parametrize("activations", [None, BYTE], ids=["weights", "activations"])
+def test_a_transformer_computes_in_the_runtime_what_it_computes_in_torch(activations: whit.Int | None) -> None:
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(60, 5, 8)).astype(np.float32), random.integers(0, 4, 60)
+    torch.manual_seed(0)
+    result = whit.compress(Attentive(), Quantize(weights=SAFE, activations=activations), data=(x, y))
+    assert result.ledger.rounded().keys() == {
+        "embed.weight",
+        "layer.self_attn.in_proj_weight",
+        "layer.self_attn.out_proj.weight",
+        "layer.linear1.weight",
+        "layer.linear2.weight",
+        "head.weight",
+    }
+    assert result.parity.mean_abs < (1e-6 if activations is None else 1e-2)
+    inside = "its input is made inside a call of the framework, so its activations stay in floating point"
+    skipped = [(one.layer, one.reason) for one in result.skipped]
+    assert skipped == ([] if activations is None else [("layer.self_attn.out_proj", inside)])

@@ -69,6 +69,7 @@ class _Reader:
         self.names: dict[Node, str] = {}
         self.tensors: dict[str, GraphTensor] = {}
         self.inputs: list[str] = []
+        self.marked: set[str] = set()
 
     def graph(self) -> Graph:
         nodes = list(self.program.graph.nodes)
@@ -77,6 +78,7 @@ class _Reader:
             if node.target is torch.ops.whit.mark.default:
                 marked, name = cast(tuple[Node, str], node.args)
                 self.names[node] = name
+                self.marked.add(name)
                 self.names[marked] = self.names.get(marked, name) if marked.op == "placeholder" else name
         operations: list[Operation] = []
         outputs: list[str] = []
@@ -117,7 +119,8 @@ class _Reader:
     def _add(self, node: Node, name: str, role: Any) -> None:
         value = node.meta.get("val")
         shape = tuple(int(size) for size in value.shape) if isinstance(value, Tensor) else ()
-        self.tensors.setdefault(name, GraphTensor(name=name, shape=shape, role=role))
+        inner = role == "activation" and name not in self.marked
+        self.tensors.setdefault(name, GraphTensor(name=name, shape=shape, role=role, inner=inner))
 
     def _operation(self, node: Node) -> list[Operation]:
         name = self._name(node)
