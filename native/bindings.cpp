@@ -6,13 +6,11 @@
 #include <nanobind/ndarray.h>
 
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "whit/bit_packing.hpp"
-#include "whit/codec.hpp"
 #include "whit/prune.hpp"
 #include "whit/quantize.hpp"
 
@@ -117,27 +115,6 @@ nb::object unpack_bits(nb::handle packed, std::int64_t count, int bits, std::int
     return numpy<std::int32_t>(std::move(codes), {size});
 }
 
-nb::object encode_codes(nb::handle codes, int threads) {
-    const auto c = array<std::int32_t, 2>(codes, "codes");
-    auto bytes = without_gil([&] { return whit::encode_codes(matrix(c), threads); });
-    const std::size_t size = bytes.size();
-    return numpy<std::uint8_t>(std::move(bytes), {size});
-}
-
-nb::object decode_codes(nb::handle coded, std::int64_t rows, std::int64_t columns, int threads) {
-    const auto c = array<std::uint8_t, 1>(coded, "coded");
-    if (rows < 0 || columns < 0) throw std::invalid_argument("A matrix has no negative number of rows or columns.");
-    const auto shape = {static_cast<std::size_t>(rows), static_cast<std::size_t>(columns)};
-    auto codes = without_gil(
-        [&] { return whit::decode_codes(span(c), *shape.begin(), *(shape.begin() + 1), threads); });
-    return numpy<std::int32_t>(std::move(codes), shape);
-}
-
-double code_bits(nb::handle codes) {
-    const auto c = array<std::int32_t, 2>(codes, "codes");
-    return without_gil([&] { return whit::code_bits(matrix(c)); });
-}
-
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -152,8 +129,4 @@ NB_MODULE(_core, m) {
           "Stores codes - low as fields of `bits` bits, least significant bit first.");
     m.def("unpack_bits", &unpack_bits, "packed"_a, "count"_a, "bits"_a, "low"_a,
           "The exact inverse of pack_bits.");
-    m.def("encode_codes", &encode_codes, "codes"_a, "threads"_a = 1, "Codes as few bytes: adaptive range coding.");
-    m.def("decode_codes", &decode_codes, "coded"_a, "rows"_a, "columns"_a, "threads"_a = 1,
-          "The exact inverse of encode_codes.");
-    m.def("code_bits", &code_bits, "codes"_a, "How many bits encode_codes takes, nearly.");
 }

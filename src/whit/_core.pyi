@@ -75,23 +75,3 @@ def unpack_bits(packed: NDArray[np.uint8], count: int, bits: int, low: int) -> N
     Raises:
         ValueError: The number of bytes is not ``ceil(count * bits / 8)``, or left-over bits are not zero.
     """
-
-def encode_codes(codes: NDArray[np.int32], threads: int = 1) -> NDArray[np.uint8]:
-    """A matrix of codes in few bytes: an adaptive model of each code behind a range coder.
-
-    The bytes depend on neither ``threads`` nor the machine.
-
-    Raises:
-        ValueError: A code is beyond ``2**24 - 1`` in magnitude.
-    """
-
-def decode_codes(coded: NDArray[np.uint8], rows: int, columns: int, threads: int = 1) -> NDArray[np.int32]:
-    """The ``(rows, columns)`` codes that `encode_codes` coded.
-
-    Raises:
-        ValueError: The bytes end too early or go on too long for this shape; nothing is allocated for a shape that they
-            cannot hold.
-    """
-
-def code_bits(codes: NDArray[np.int32]) -> float:
-    """Bits that `encode_codes` takes for ``codes``, but for the few bytes that end a chunk."""

@@ -1,7 +1,4 @@
-"""Arrays as bytes, whichever way is shortest.
-
-Matrices of codes go through the core's adaptive range coder. Other integers are packed in as few bits as their span
-needs, the rest is stored as it is, either deflated if that helps.
+"""Arrays as bytes: integers in as few bits as their span needs, the rest as they are, either deflated if that helps.
 
 An entry says how to read the bytes. How many there are before deflation follows from it, so that a size which does not
 fit the others is found before anything is made.
@@ -24,9 +21,6 @@ __all__ = ["Entry", "decode", "encode", "inflate"]
 _INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64")
 _DTYPES = (*_INTEGERS, "float16", "float32", "float64")
 _MOST_BITS = 16
-_LARGEST_CODE = (1 << 24) - 1
-_MOST_CODES = 6000
-"""The core codes integers up to this magnitude, at most so many in a byte."""
 _MOST_FROM_ONE = 1032
 """DEFLATE cannot make more than 1032 bytes of one, so a file that declares more lies."""
 
@@ -38,11 +32,10 @@ class Entry:
     Attributes:
         dtype: Of the array, one of ten.
         shape: Of the array.
-        length: Bytes that are stored; unless they are coded, they are deflated where that is less than ``size``.
+        length: Bytes that are stored; they are deflated where that is less than ``size``.
         crc32: Of the bytes that are stored.
         bits: Width of a packed value; None where values are stored as they are.
-        low: What a packed or coded value of 0 stands for.
-        coded: Whether the values are range coded.
+        low: What a packed value of 0 stands for.
     """
 
     dtype: str
@@ -51,7 +44,6 @@ class Entry:
     crc32: int
     bits: int | None = None
     low: int = 0
-    coded: bool = False
 
     @property
     def count(self) -> int:
@@ -61,7 +53,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Bytes before deflation."""
-        return self.length if self.coded else _size(self.dtype, self.count, self.bits)
+        return _size(self.dtype, self.count, self.bits)
 
     @classmethod
     def of(cls, value: Any) -> "Entry":
@@ -70,8 +62,7 @@ class Entry:
         Raises:
             ValueError: No array is stored like this.
         """
-        found = set(value) if isinstance(value, dict) else set[Any]()  # pyright: ignore[reportUnknownArgumentType]
-        packed: set[str] = {"bits", "low"} if "bits" in found else {"coded", "low"} if "coded" in found else set()
+        packed = {"bits", "low"} if isinstance(value, dict) and "bits" in value else set[str]()
         fields = table(value, {"dtype", "shape", "length", "crc32"} | packed)
         if fields["dtype"] not in _DTYPES:
             raise ValueError(f"a .whit holds no arrays of dtype {str(fields['dtype'])[:40]!r}")
@@ -81,9 +72,7 @@ class Entry:
         whole(entry.crc32, high=0xFFFFFFFF)
         if entry.dtype == "bool" and entry.bits != 1:
             raise ValueError("true and false are packed in 1 bit")
-        if "coded" in packed:
-            entry.check_coded()
-        elif packed:
+        if packed:
             if entry.dtype not in _INTEGERS:
                 raise ValueError(f"values of {entry.dtype} are not packed")
             bits = whole(entry.bits, 1, min(_MOST_BITS, 8 * np.dtype(entry.dtype).itemsize - 1))
@@ -93,20 +82,9 @@ class Entry:
             raise ValueError(f"{entry.length} stored bytes cannot hold {entry.count} values in {entry.size} bytes")
         return entry
 
-    def check_coded(self) -> None:
-        """Raise ``ValueError`` unless this is a matrix that so many bytes can hold."""
-        if self.coded is not True or self.dtype != "int32" or len(self.shape) != 2:
-            raise ValueError("only matrices of int32 are coded")
-        low, high = _limits(self.dtype)
-        whole(self.low, low + _LARGEST_CODE, high - _LARGEST_CODE)
-        if self.count > _MOST_CODES * (self.length + 1):
-            raise ValueError(f"{self.length} coded bytes cannot hold {self.count} values")
-
     def table(self) -> dict[str, Any]:
         """The entry as plain JSON; ``Entry.of(entry.table()) == entry``."""
-        packed: dict[str, Any] = {} if self.bits is None else {"bits": self.bits, "low": self.low}
-        if self.coded:
-            packed = {"coded": True, "low": self.low}
+        packed = {} if self.bits is None else {"bits": self.bits, "low": self.low}
         stored = {"length": self.length, "crc32": self.crc32}
         return {"dtype": self.dtype, "shape": list(self.shape)} | packed | stored
 
@@ -130,26 +108,9 @@ def encode(array: Array) -> tuple[Entry, bytes]:
         raw = _core.pack_bits(flat.astype(np.int32), bits, low).tobytes()
     deflated = zlib.compress(raw, 9)
     stored = deflated if len(deflated) < len(raw) else raw
-    coded, centre = _coded(array)
-    if coded is not None and len(coded) < len(stored):
-        entry = Entry(
-            dtype=dtype, shape=array.shape, low=centre, coded=True, length=len(coded), crc32=zlib.crc32(coded)
-        )
-        return entry, coded
     return Entry(
         dtype=dtype, shape=array.shape, bits=bits, low=low, length=len(stored), crc32=zlib.crc32(stored)
     ), stored
-
-
-def _coded(array: Array) -> tuple[bytes | None, int]:
-    """A matrix of integers range coded around its median, if it can be, and the median."""
-    if array.dtype != np.int32 or array.ndim != 2 or not array.size:
-        return None, 0
-    centre = int(np.sort(array, axis=None)[array.size // 2])
-    low, high = int(array.min()) - centre, int(array.max()) - centre
-    if max(-low, high, abs(centre)) > _LARGEST_CODE:
-        return None, 0
-    return _core.encode_codes(np.ascontiguousarray(array - np.int32(centre))).tobytes(), centre
 
 
 def _packing(array: Array) -> tuple[int | None, int]:
@@ -187,12 +148,6 @@ def decode(entry: Entry, stored: bytes, where: str) -> Array:
     """
     if len(stored) != entry.length or zlib.crc32(stored) != entry.crc32:
         raise FileError(f"{where}: the checksum is wrong, so its bytes were changed; get the file again")
-    if entry.coded:
-        try:
-            codes = _core.decode_codes(np.frombuffer(stored, np.uint8), *entry.shape)
-        except ValueError as error:
-            raise FileError(f"{where}: {error}") from error
-        return codes + np.int32(entry.low)
     raw = stored if entry.length == entry.size else inflate(stored, entry.size, where)
     if entry.bits is None:
         flat = np.frombuffer(raw, np.dtype(entry.dtype).newbyteorder("<")).astype(entry.dtype)
