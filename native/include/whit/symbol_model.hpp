@@ -92,7 +92,7 @@ private:
 };
 
 /// Magnitudes near the code that comes next: decaying means of its row and of its column, the code to its left and
-/// the one above it. (Column means of their own for the positions of a convolution's kernel were tried: they cost 0.2 %.)
+/// the one above it. (Column means for each position of a convolution's kernel were tried: they cost 0.2 %.)
 class Neighbourhood {
 public:
     static constexpr int levels = 24;
