@@ -1,4 +1,4 @@
-// The profile `small`: the centre, one byte, the mean magnitude with which the neighbourhood starts, then range coded answers.
+// The profile `small`: the centre, one byte (the mean magnitude with which the neighbourhood starts), coded answers.
 #pragma once
 
 #include <cstddef>
