@@ -92,8 +92,8 @@ private:
 };
 
 /// What stands near the code that comes next: decaying means of the magnitudes of its row and of its columns, the
-/// magnitudes to its left and above it, and the signs to its left, which kernels of convolutions share (signs are 5 % of
-/// the bytes of ResNet-20). Column means for each position of a kernel were tried: they cost 0.2 %.
+/// magnitudes to its left and above it, and the signs to its left, which kernels of convolutions share (this saves 5 %
+/// on ResNet-20). Column means for each position of a kernel were tried: they cost 0.2 %.
 class Neighbourhood {
 public:
     static constexpr int levels = 24;
