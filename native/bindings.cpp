@@ -4,13 +4,16 @@
 // core finds wrong with the values (std::invalid_argument) becomes a ValueError.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "whit/bit_packing.hpp"
+#include "whit/codec.hpp"
 #include "whit/prune.hpp"
 #include "whit/quantize.hpp"
 
@@ -115,6 +118,36 @@ nb::object unpack_bits(nb::handle packed, std::int64_t count, int bits, std::int
     return numpy<std::int32_t>(std::move(codes), {size});
 }
 
+whit::Profile profile_of(const std::string& name) {
+    if (name == "small") return whit::Profile::small;
+    if (name == "fast") return whit::Profile::fast;
+    throw std::invalid_argument("profile is '" + name + "', but 'small' or 'fast' is needed.");
+}
+
+nb::object encode(nb::handle codes, const std::string& profile, int threads) {
+    const auto c = array<std::int32_t, 2>(codes, "codes");
+    const whit::Profile chosen = profile_of(profile);
+    auto bytes = without_gil([&] { return whit::encode(matrix(c), chosen, threads); });
+    const std::size_t size = bytes.size();
+    return numpy<std::uint8_t>(std::move(bytes), {size});
+}
+
+nb::object decode(nb::handle encoded, std::size_t rows, std::size_t columns, int threads) {
+    const auto e = array<std::uint8_t, 1>(encoded, "encoded");
+    std::vector<std::int32_t> codes;
+    try {
+        codes = without_gil([&] { return whit::decode(span(e), rows, columns, threads); });
+    } catch (const std::runtime_error& error) {
+        throw nb::value_error(error.what());
+    }
+    return numpy<std::int32_t>(std::move(codes), {rows, columns});
+}
+
+double model_bits(nb::handle codes) {
+    const auto c = array<std::int32_t, 2>(codes, "codes");
+    return without_gil([&] { return whit::model_bits(matrix(c)); });
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -129,4 +162,9 @@ NB_MODULE(_core, m) {
           "Stores codes - low as fields of `bits` bits, least significant bit first.");
     m.def("unpack_bits", &unpack_bits, "packed"_a, "count"_a, "bits"_a, "low"_a,
           "The exact inverse of pack_bits.");
+    m.def("encode", &encode, "codes"_a, "profile"_a = "small", "threads"_a = 1,
+          "A matrix of codes as few bytes.");
+    m.def("decode", &decode, "encoded"_a, "rows"_a, "columns"_a, "threads"_a = 1,
+          "The exact inverse of encode.");
+    m.def("model_bits", &model_bits, "codes"_a, "What the profile small would take, in bits.");
 }

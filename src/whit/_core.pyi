@@ -75,3 +75,28 @@ def unpack_bits(packed: NDArray[np.uint8], count: int, bits: int, low: int) -> N
     Raises:
         ValueError: The number of bytes is not ``ceil(count * bits / 8)``, or left-over bits are not zero.
     """
+
+def encode(codes: NDArray[np.int32], profile: str = "small", threads: int = 1) -> NDArray[np.uint8]:
+    """The bytes of a matrix of codes ``(rows, columns)``; the same on every machine.
+
+    Args:
+        codes: At most ``2**23`` either way.
+        profile: ``"small"``, adaptive range coding, or ``"fast"``, interleaved rANS with static tables: some 4 %
+            larger and decoded about ten times faster.
+        threads: Threads to work on the chunks, of which a matrix has one for every ``2**18`` codes.
+
+    Raises:
+        ValueError: A code is larger, or there is no such profile.
+    """
+
+def decode(encoded: NDArray[np.uint8], rows: int, columns: int, threads: int = 1) -> NDArray[np.int32]:
+    """The codes that `encode` made bytes of; ``decode(encode(codes), *codes.shape)`` equals ``codes``.
+
+    Never reads outside the bytes, nor allocates more than the declared shape and what describes it.
+
+    Raises:
+        ValueError: The bytes were damaged or are too few for the shape. Not all damage is seen: keep a checksum.
+    """
+
+def model_bits(codes: NDArray[np.int32]) -> float:
+    """What ``encode(codes, "small")`` would take, in bits, up to a few bytes a chunk; nothing is coded."""

@@ -1,6 +1,7 @@
 """Arrays to bytes and back."""
 
 import zlib
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from whit.errors import OutputError
+from whit.errors import FileError, OutputError
 from whit.store.arrays import Entry, decode, encode
 
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "int64")
@@ -132,3 +133,55 @@ def test_other_dtypes_are_refused_by_name(dtype):
 def test_too_many_axes_are_refused():
     with pytest.raises(OutputError, match=r"33 axes cannot be stored; a \.whit holds at most 32"):
         encode(np.zeros((1,) * 33))
+
+
+def likely(shape=(64, 288)):
+    return np.random.default_rng(0).laplace(0, 1, shape).round().astype(np.int32)
+
+
+@pytest.mark.parametrize("profile", ["small", "fast"])
+@pytest.mark.parametrize("shape", [(64, 288), (64, 32, 3, 3), (2, 9000)])
+def test_codes_are_coded_where_that_is_smallest(profile, shape):
+    entry, stored = encode(likely(shape), profile)
+    assert entry.coded
+    assert entry.length < 0.7 * entry.size
+    assert_same_bits(decode(Entry.of(entry.table()), stored, "here"), likely(shape))
+
+
+def test_masks_are_coded_too():
+    mask = np.random.default_rng(0).random((64, 32, 3, 3)) < 0.02
+    entry, _ = encode(mask)
+    assert entry.coded
+    assert_same_bits(round_trip(mask), mask)
+
+
+@pytest.mark.parametrize("profile", ["small", "fast"])
+def test_flipped_bits_of_coded_values_are_seen(profile):
+    entry, stored = encode(likely(), profile)
+    for place in (0, 1, 2, 20, len(stored) // 2, len(stored) - 1):
+        changed = bytearray(stored)
+        changed[place] ^= 1
+        with pytest.raises(FileError, match="here: the checksum is wrong"):
+            decode(entry, bytes(changed), "here")
+
+
+@pytest.mark.parametrize("profile", ["small", "fast"])
+def test_forged_coded_values_are_an_error_or_in_the_declared_range(profile):
+    entry, stored = encode(likely(), profile)
+    rng = np.random.default_rng(1)
+    for place in [*range(40), *rng.integers(0, len(stored), 100)]:
+        changed = bytearray(stored)
+        changed[place] ^= 1 << rng.integers(8)
+        forged = replace(entry, crc32=zlib.crc32(changed))
+        try:
+            found = decode(forged, bytes(changed), "here")
+        except FileError:
+            continue
+        assert found.shape == entry.shape
+        assert entry.low <= found.min() <= found.max() < entry.low + 2**entry.bits
+
+
+def test_coded_values_outside_the_declared_range_are_refused():
+    entry, stored = encode(likely())
+    with pytest.raises(FileError, match="holds values outside 0 to 1"):
+        decode(replace(entry, bits=1, low=0), stored, "here")

@@ -1,13 +1,14 @@
-"""Arrays as bytes: integers in as few bits as their span needs, the rest as they are, either deflated if that helps.
+"""Arrays as bytes: integers coded, or in as few bits as their span needs, the rest as they are, deflated if that helps.
 
 An entry says how to read the bytes. How many there are before deflation follows from it, so that a size which does not
 fit the others is found before anything is made.
 """
 
+import os
 import zlib
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,11 +17,14 @@ from whit.data import Array
 from whit.errors import FileError, OutputError
 from whit.store.fields import MOST_AXES, MOST_BYTES, shape, table, whole
 
-__all__ = ["Entry", "decode", "encode", "inflate"]
+__all__ = ["Entry", "Profile", "decode", "encode", "inflate"]
 
+Profile = Literal["small", "fast"]
+"""How integers of two or more axes are coded: in the fewest bytes, or so that they are read several times faster."""
 _INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64")
 _DTYPES = (*_INTEGERS, "float16", "float32", "float64")
 _MOST_BITS = 16
+_MOST_CODED = 1 << 22
 _MOST_FROM_ONE = 1032
 """DEFLATE cannot make more than 1032 bytes of one, so a file that declares more lies."""
 
@@ -32,10 +36,11 @@ class Entry:
     Attributes:
         dtype: Of the array, one of ten.
         shape: Of the array.
-        length: Bytes that are stored; they are deflated where that is less than ``size``.
+        length: Bytes that are stored; without ``coded`` they are deflated where that is less than ``size``.
         crc32: Of the bytes that are stored.
         bits: Width of a packed value; None where values are stored as they are.
         low: What a packed value of 0 stands for.
+        coded: Whether the values, all of which could be packed, went through the codec instead.
     """
 
     dtype: str
@@ -44,6 +49,7 @@ class Entry:
     crc32: int
     bits: int | None = None
     low: int = 0
+    coded: bool = False
 
     @property
     def count(self) -> int:
@@ -52,7 +58,7 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes before deflation."""
+        """Bytes before deflation, or of the same values packed if they are coded."""
         return _size(self.dtype, self.count, self.bits)
 
     @classmethod
@@ -63,7 +69,8 @@ class Entry:
             ValueError: No array is stored like this.
         """
         packed = {"bits", "low"} if isinstance(value, dict) and "bits" in value else set[str]()
-        fields = table(value, {"dtype", "shape", "length", "crc32"} | packed)
+        coded = {"coded"} if packed and "coded" in value else set[str]()
+        fields = table(value, {"dtype", "shape", "length", "crc32"} | packed | coded)
         if fields["dtype"] not in _DTYPES:
             raise ValueError(f"a .whit holds no arrays of dtype {str(fields['dtype'])[:40]!r}")
         fields["shape"] = shape(fields["shape"])
@@ -72,6 +79,8 @@ class Entry:
         whole(entry.crc32, high=0xFFFFFFFF)
         if entry.dtype == "bool" and entry.bits != 1:
             raise ValueError("true and false are packed in 1 bit")
+        if coded and (entry.coded is not True or len(entry.shape) < 2):
+            raise ValueError("coded is true, for arrays of two axes or more, or is left away")
         if packed:
             if entry.dtype not in _INTEGERS:
                 raise ValueError(f"values of {entry.dtype} are not packed")
@@ -86,10 +95,12 @@ class Entry:
         """The entry as plain JSON; ``Entry.of(entry.table()) == entry``."""
         packed = {} if self.bits is None else {"bits": self.bits, "low": self.low}
         stored = {"length": self.length, "crc32": self.crc32}
-        return {"dtype": self.dtype, "shape": list(self.shape)} | packed | stored
+        return (
+            {"dtype": self.dtype, "shape": list(self.shape)} | packed | stored | ({"coded": True} if self.coded else {})
+        )
 
 
-def encode(array: Array) -> tuple[Entry, bytes]:
+def encode(array: Array, profile: Profile = "small") -> tuple[Entry, bytes]:
     """An array's entry and bytes; ``decode(*encode(array))`` equals it in bits, shape and dtype.
 
     Raises:
@@ -108,8 +119,16 @@ def encode(array: Array) -> tuple[Entry, bytes]:
         raw = _core.pack_bits(flat.astype(np.int32), bits, low).tobytes()
     deflated = zlib.compress(raw, 9)
     stored = deflated if len(deflated) < len(raw) else raw
+    coded = b""
+    if bits is not None and array.ndim > 1 and array.size:
+        matrix = np.ascontiguousarray(array).reshape(array.shape[0], -1).astype(np.int32)
+        if abs(low) < _MOST_CODED:
+            coded = _core.encode(matrix, profile, os.cpu_count() or 1).tobytes()
+    better = 0 < len(coded) < len(stored) and len(raw) <= _MOST_FROM_ONE * len(coded)
+    stored = coded if better else stored
+    checksum = zlib.crc32(stored)
     return Entry(
-        dtype=dtype, shape=array.shape, bits=bits, low=low, length=len(stored), crc32=zlib.crc32(stored)
+        dtype=dtype, shape=array.shape, bits=bits, low=low, length=len(stored), crc32=checksum, coded=better
     ), stored
 
 
@@ -148,6 +167,8 @@ def decode(entry: Entry, stored: bytes, where: str) -> Array:
     """
     if len(stored) != entry.length or zlib.crc32(stored) != entry.crc32:
         raise FileError(f"{where}: the checksum is wrong, so its bytes were changed; get the file again")
+    if entry.coded:
+        return _decode(entry, stored, where)
     raw = stored if entry.length == entry.size else inflate(stored, entry.size, where)
     if entry.bits is None:
         flat = np.frombuffer(raw, np.dtype(entry.dtype).newbyteorder("<")).astype(entry.dtype)
@@ -158,6 +179,20 @@ def decode(entry: Entry, stored: bytes, where: str) -> Array:
             raise FileError(f"{where}: {error}") from error
         flat = flat.astype(entry.dtype)
     return flat.reshape(entry.shape)
+
+
+def _decode(entry: Entry, stored: bytes, where: str) -> Array:
+    """The array whose values went through the codec."""
+    rows = entry.shape[0]
+    threads = os.cpu_count() or 1
+    try:
+        codes = _core.decode(np.frombuffer(stored, np.uint8), rows, entry.count // max(rows, 1), threads)
+    except ValueError as error:
+        raise FileError(f"{where}: {error}") from error
+    high = entry.low + (1 << (entry.bits or 0)) - 1
+    if codes.size and not entry.low <= codes.min() <= codes.max() <= high:
+        raise FileError(f"{where}: holds values outside {entry.low} to {high}, which it declares")
+    return codes.astype(entry.dtype).reshape(entry.shape)
 
 
 def inflate(stored: bytes, size: int, where: str) -> bytes:

@@ -1,0 +1,150 @@
+// Matrices of integer codes as few bytes, and back.
+//
+//     byte 0        profile: 1 small, 2 fast
+//     4 bytes each  sizes of the chunks but for the last, little-endian
+//     ...           the chunks
+//
+// A chunk is decoded alone. In `small` it is a run of columns, as many as make 2^18 codes and at least one, told column
+// after column; in `fast` it is a run of 2^18 codes in C order. The number of chunks follows from the shape. A chunk
+// begins with its centre, the code that stands for 0, as a zigzag variable-length integer (7 bits a byte, lowest
+// first). What follows is described at the profile. An empty matrix is the profile's byte alone.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "whit/chunk.hpp"
+#include "whit/codec_fast.hpp"
+#include "whit/codec_small.hpp"
+#include "whit/parallel.hpp"
+#include "whit/span.hpp"
+#include "whit/symbol_model.hpp"
+
+namespace whit {
+
+/// How codes are stored: in the fewest bytes, or so that they are decoded several times faster.
+enum class Profile : std::uint8_t { small = 1, fast = 2 };
+
+namespace detail {
+
+/// The chunks of a shape, each of `size` columns (small) or codes (fast), the last shorter.
+struct Chunks {
+    std::size_t all;
+    std::size_t size;
+
+    Chunks(Profile profile, std::size_t rows, std::size_t columns) : all(columns), size(std::size_t{1} << 18) {
+        if (profile == Profile::small) {
+            size = std::max<std::size_t>(size / std::max<std::size_t>(rows, 1), 1);
+        } else {
+            all = rows * columns;
+        }
+        if (rows == 0) all = 0;
+    }
+
+    std::size_t count() const { return all / size + (all % size != 0); }
+    std::size_t first(std::size_t chunk) const { return chunk * size; }
+    std::size_t last(std::size_t chunk) const { return std::min(all, (chunk + 1) * size); }
+};
+
+inline Bytes encode_chunk(Matrix<const std::int32_t> codes, Profile profile, std::size_t first, std::size_t last) {
+    Bytes bytes;
+    if (profile == Profile::fast) {
+        encode_fast({codes.flat().data() + first, last - first}, bytes);
+    } else {
+        encode_small(transposed(codes, first, last), codes.rows(), bytes);
+    }
+    return bytes;
+}
+
+inline void decode_chunk(Reader reader, Profile profile, std::size_t first, std::size_t last,
+                         Matrix<std::int32_t> codes) {
+    if (profile == Profile::fast) return decode_fast(reader, {codes.flat().data() + first, last - first});
+    const std::vector<std::int32_t> symbols = decode_small(reader, codes.rows(), last - first);
+    for (std::size_t row = 0; row < codes.rows(); ++row) {
+        for (std::size_t column = first; column < last; ++column) {
+            codes.row(row)[column] = symbols[(column - first) * codes.rows() + row];
+        }
+    }
+}
+
+/// Whether bytes can hold a shape, which is neither empty: no profile tells more codes in one byte.
+inline bool plausible(std::size_t bytes, std::size_t rows, std::size_t columns) {
+    constexpr std::size_t most_from_one = 1 << 15;
+    const std::size_t most = bytes < (std::size_t{1} << 40) ? (bytes + 8) * most_from_one : bytes;
+    return columns <= most / rows;
+}
+
+}  // namespace detail
+
+/// The bytes of a matrix of codes; the same for every number of threads and on every machine.
+///
+/// Throws std::invalid_argument where two codes are 2^24 apart or more, or a code is beyond +-2^24.
+inline std::vector<std::uint8_t> encode(Matrix<const std::int32_t> codes, Profile profile, int threads) {
+    for (const std::int32_t code : codes.flat()) {
+        if (code < -largest_symbol / 2 || code > largest_symbol / 2) {
+            throw std::invalid_argument("A code is " + std::to_string(code) + ", but codes of at most " +
+                                        std::to_string(largest_symbol / 2) + " either way can be encoded.");
+        }
+    }
+    const detail::Chunks chunks(profile, codes.rows(), codes.columns());
+    std::vector<detail::Bytes> encoded(chunks.count());
+    for_each_row(encoded.size(), threads, [&](std::size_t i) {
+        encoded[i] = detail::encode_chunk(codes, profile, chunks.first(i), chunks.last(i));
+    });
+    std::vector<std::uint8_t> bytes{static_cast<std::uint8_t>(profile)};
+    for (std::size_t i = 0; i + 1 < encoded.size(); ++i) {
+        for (int shift = 0; shift < 32; shift += 8) {
+            bytes.push_back(static_cast<std::uint8_t>(encoded[i].size() >> shift));
+        }
+    }
+    for (const detail::Bytes& chunk : encoded) bytes.insert(bytes.end(), chunk.begin(), chunk.end());
+    return bytes;
+}
+
+/// The `rows * columns` codes, in C order, that `encode` made bytes of.
+///
+/// Allocates for the declared shape only, and only if the bytes can hold it. Bytes that `encode` did not write are
+/// a std::runtime_error, or some matrix of the declared shape.
+inline std::vector<std::int32_t> decode(Span<const std::uint8_t> bytes, std::size_t rows, std::size_t columns,
+                                        int threads) {
+    detail::Reader reader(bytes);
+    const std::uint32_t which = reader.byte();
+    if (which != 1 && which != 2) detail::damaged("there is no profile " + std::to_string(which));
+    if (rows == 0 || columns == 0) {
+        if (reader.left() != 0) detail::damaged("no codes take " + std::to_string(reader.left()) + " bytes");
+        return {};
+    }
+    if (!detail::plausible(bytes.size(), rows, columns)) detail::damaged("they are too few for the declared shape");
+    const auto profile = static_cast<Profile>(which);
+    const detail::Chunks chunks(profile, rows, columns);
+    if (chunks.count() - 1 > reader.left() / 4) detail::damaged("they are cut short");
+    std::vector<std::size_t> sizes;
+    for (std::size_t i = 0; i + 1 < chunks.count(); ++i) sizes.push_back(reader.fixed());
+    std::vector<Span<const std::uint8_t>> encoded;
+    for (const std::size_t size : sizes) encoded.push_back(reader.take(size));
+    encoded.push_back(reader.take(reader.left()));
+
+    std::vector<std::int32_t> codes(rows * columns);
+    for_each_row(encoded.size(), threads, [&](std::size_t i) {
+        const Matrix<std::int32_t> matrix(codes.data(), rows, columns);
+        detail::decode_chunk(detail::Reader(encoded[i]), profile, chunks.first(i), chunks.last(i), matrix);
+    });
+    return codes;
+}
+
+/// What the profile `small` would take for a matrix, in bits, without coding it.
+inline double model_bits(Matrix<const std::int32_t> codes) {
+    const detail::Chunks chunks(Profile::small, codes.rows(), codes.columns());
+    double sum = 0;
+    for (std::size_t i = 0; i < chunks.count(); ++i) {
+        sum += detail::small_bits(detail::transposed(codes, chunks.first(i), chunks.last(i)), codes.rows());
+    }
+    return sum;
+}
+
+}  // namespace whit
