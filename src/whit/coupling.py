@@ -163,7 +163,7 @@ class _Carrier:
                 self._linear(operation)
             case "batch_norm":
                 self._batch_norm(operation)
-            case "pool" | "mean":
+            case "pool" | "max_pool" | "mean":
                 self._reduce(operation)
             case "concat":
                 self._concat(operation)

@@ -10,7 +10,8 @@ kind             inputs                                 attributes
 ``conv``         x, weight, bias or none                ``groups``
 ``linear``       x, weight, bias or none
 ``batch_norm``   x, weight, bias, mean, variance
-``pool``         x
+``pool``         x                                      averages over windows of the axes after the first two
+``max_pool``     x
 ``mean``         x                                      ``axes``, ``keepdim``
 ``concat``       every part                             ``axis``
 ``reshape``      x

@@ -12,7 +12,7 @@ from whit.graph import Graph, Operation
 
 __all__ = ["integer_inputs", "rounded_activations"]
 
-_MOVES = frozenset({"reshape", "permute", "slice", "identity"})
+_MOVES = frozenset({"reshape", "permute", "slice", "max_pool", "identity"})
 """Kinds that hand on values as they are: rounding before them is rounding after them."""
 _COMBINES = frozenset({"add", "concat", "mean", "pool", "mul"})
 """Kinds that runtimes run in integers between rounded values."""
@@ -69,12 +69,9 @@ class _Placement:
 
     def source(self, name: str) -> str:
         """Where a value is made that reaches ``name`` unchanged."""
-        while (maker := self.makers.get(name)) is not None and self._hands_on(maker):
+        while (maker := self.makers.get(name)) is not None and maker.kind in _MOVES:
             name = maker.inputs[0]
         return name
-
-    def _hands_on(self, operation: Operation) -> bool:
-        return operation.kind in _MOVES or (operation.kind == "pool" and "max" in operation.output)
 
     def end(self, name: str) -> str | None:
         """Where a value is finished: after what runtimes merge into its maker; None where it leaves the network."""

@@ -41,6 +41,5 @@ def test_another_plan_is_not_answered_with_the_old_result(tmp_path: Path) -> Non
 
 def test_the_demos_own_plan_cuts_rounds_and_lets_the_original_teach() -> None:
     kinds = [type(step) for step in PLAN.steps]
-    assert kinds == [Prune, Finetune, FoldBatchNorm, Quantize]
-    assert isinstance(PLAN.steps[1], Finetune)
-    assert PLAN.steps[1].distill is not None
+    assert kinds == [Prune, Finetune, FoldBatchNorm, Quantize, Finetune]
+    assert all(step.distill is not None for step in PLAN.steps if isinstance(step, Finetune))

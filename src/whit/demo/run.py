@@ -26,12 +26,16 @@ PLAN = Plan(
     Finetune(epochs=8, learning_rate=5e-3, batch_size=128, distill=Distill()),
     FoldBatchNorm(),
     Quantize(
-        weights=Int(bits=8, reduce_range=True),
+        weights=Int(bits=4),
         activations=Int(bits=8, symmetric=False, per="tensor"),
         range=Percentile(percent=99.99),
     ),
+    Finetune(epochs=1, learning_rate=5e-4, batch_size=128, distill=Distill()),
 )
-"""Four of five channels go, the original teaches the rest, and what is left becomes bytes."""
+"""Four of five channels go, the original teaches the rest, and what is left becomes integers that it teaches again.
+
+The widths were chosen on a fifth of the training sheets, held out.
+"""
 
 
 def run(

@@ -44,7 +44,8 @@ _RESHAPE = (
     *("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int"),
     *("squeeze.dim", "squeeze.dims", "squeeze.default", "unsqueeze.default"),
 )
-_POOL = tuple(f"{name}{rank}d.default" for rank in (1, 2, 3) for name in ("max_pool", "avg_pool", "adaptive_avg_pool"))
+_POOL = tuple(f"{name}{rank}d.default" for rank in (1, 2, 3) for name in ("avg_pool", "adaptive_avg_pool"))
+_MAX_POOL = tuple(f"max_pool{rank}d.default" for rank in (1, 2, 3))
 
 
 def translate(node: Node) -> Translation:
@@ -148,6 +149,7 @@ def _rules() -> dict[Any, Callable[[Node], Translation]]:
         rules |= dict.fromkeys(names, _elementwise(kind))
     rules |= dict.fromkeys(_RESHAPE, _plain("reshape"))
     rules |= dict.fromkeys(_POOL, _plain("pool"))
+    rules |= dict.fromkeys(_MAX_POOL, _plain("max_pool"))
     rules |= dict.fromkeys(("conv1d.default", "conv2d.default", "conv3d.default"), _conv(6))
     rules |= dict.fromkeys(("conv1d.padding", "conv2d.padding", "conv3d.padding"), _conv(6))
     rules |= {
