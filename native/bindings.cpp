@@ -14,6 +14,7 @@
 
 #include "whit/bit_packing.hpp"
 #include "whit/codec.hpp"
+#include "whit/optimal_brain.hpp"
 #include "whit/prune.hpp"
 #include "whit/quantize.hpp"
 
@@ -29,6 +30,8 @@ template <typename T>
 const char* dtype_name();
 template <>
 const char* dtype_name<float>() { return "float32"; }
+template <>
+const char* dtype_name<double>() { return "float64"; }
 template <>
 const char* dtype_name<std::int32_t>() { return "int32"; }
 template <>
@@ -104,6 +107,36 @@ nb::object prune(nb::handle scores, std::int64_t count) {
     return numpy<bool>(std::move(mask), {s.shape(0)});
 }
 
+// Hessians come as (columns, columns) or (groups, columns, columns); the core stacks groups.
+whit::Matrix<const double> stacked(const Array<double, 3>& a) {
+    return {a.data(), a.shape(0) * a.shape(1), a.shape(2)};
+}
+
+nb::object optimal_brain(nb::handle weights, nb::handle hessian, nb::handle row_weight, nb::handle scale,
+                         nb::handle zero_point, std::int64_t group_size, std::int32_t low, std::int32_t high,
+                         double rate, double damping, int sweeps, int threads) {
+    const auto w = array<float, 2>(weights, "weights");
+    const auto h = array<double, 3>(hessian, "hessian");
+    const auto r = array<double, 1>(row_weight, "row_weight");
+    const auto s = array<float, 2>(scale, "scale");
+    const auto z = array<std::int32_t, 2>(zero_point, "zero_point");
+    whit::Rounding found = without_gil([&] {
+        return whit::optimal_brain(matrix(w), {stacked(h), span(r), damping}, {matrix(s), matrix(z), group_size}, low,
+                                   high, rate, sweeps, threads);
+    });
+    auto codes = numpy<std::int32_t>(std::move(found.codes), {w.shape(0), w.shape(1)});
+    return nb::make_tuple(codes, found.loss, found.bits);
+}
+
+nb::object update_params(nb::handle weights, nb::handle mask, nb::handle hessian, double damping, int threads) {
+    const auto w = array<float, 2>(weights, "weights");
+    const auto m = array<std::uint8_t, 2>(mask, "mask");
+    const auto h = array<double, 3>(hessian, "hessian");
+    auto updated = without_gil(
+        [&] { return whit::update_params(matrix(w), matrix(m), stacked(h), damping, threads); });
+    return numpy<float>(std::move(updated), {w.shape(0), w.shape(1)});
+}
+
 nb::object pack_bits(nb::handle codes, int bits, std::int32_t low) {
     const auto c = array<std::int32_t, 1>(codes, "codes");
     auto packed = without_gil([&] { return whit::pack_bits(span(c), bits, low); });
@@ -158,6 +191,11 @@ NB_MODULE(_core, m) {
           "Weights: (codes - zero_point) * scale.");
     m.def("prune", &prune, "scores"_a, "count"_a,
           "A mask that is False at the `count` smallest scores; of equal scores the first goes first.");
+    m.def("optimal_brain", &optimal_brain, "weights"_a, "hessian"_a, "row_weight"_a, "scale"_a, "zero_point"_a,
+          "group_size"_a, "low"_a, "high"_a, "rate"_a, "damping"_a, "sweeps"_a = 1, "threads"_a = 1,
+          "Codes that minimise row_weight * error^T hessian error + rate * bits, and both sums.");
+    m.def("update_params", &update_params, "weights"_a, "mask"_a, "hessian"_a, "damping"_a, "threads"_a = 1,
+          "Surviving weights that make up best for those that the mask removes.");
     m.def("pack_bits", &pack_bits, "codes"_a, "bits"_a, "low"_a,
           "Stores codes - low as fields of `bits` bits, least significant bit first.");
     m.def("unpack_bits", &unpack_bits, "packed"_a, "count"_a, "bits"_a, "low"_a,

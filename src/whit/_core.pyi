@@ -59,6 +59,68 @@ def prune(scores: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
         ValueError: A score is NaN, or ``count`` is negative or above ``n``.
     """
 
+def optimal_brain(
+    weights: NDArray[np.float32],
+    hessian: NDArray[np.float64],
+    row_weight: NDArray[np.float64],
+    scale: NDArray[np.float32],
+    zero_point: NDArray[np.int32],
+    group_size: int,
+    low: int,
+    high: int,
+    rate: float,
+    damping: float,
+    sweeps: int = 1,
+    threads: int = 1,
+) -> tuple[NDArray[np.int32], float, float]:
+    """Codes that minimise ``sum(row_weight * error.T @ hessian @ error) + rate * bits``, column by column.
+
+    The Optimal Brain Surgeon recursion (Hassibi and Stork 1993; Frantar et al. 2023): what a column misses is made up
+    for by the columns still to come. ``bits`` come from the model of the codec's
+    profile ``small``, which learns as it goes.
+
+    Args:
+        weights: ``(rows, columns)``.
+        hessian: ``(groups, columns, columns)``, each symmetric and positive semi-definite; the rows are dealt to the
+            groups in order. All zero means nothing is known, and counts as the identity.
+        row_weight: ``(rows,)``, what an error in a row is worth, not negative.
+        scale: As for `quantize`.
+        zero_point: As for `quantize`.
+        group_size: As for `quantize`.
+        low: Smallest code.
+        high: Largest code.
+        rate: Price of a bit, in units of the loss; 0 gives plain OBS rounding.
+        damping: Added to each diagonal, as a share of its mean.
+        sweeps: How often to go over the matrix, each time with the model that the last left.
+        threads: Threads that spread the errors.
+
+    Returns:
+        Codes ``(rows, columns)``, the loss, and the bits by the model.
+
+    Raises:
+        ValueError: An argument is NaN, infinite or negative where it must not be, or shapes do not fit.
+    """
+
+def update_params(
+    weights: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    hessian: NDArray[np.float64],
+    damping: float,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Surviving weights that make up best for those that a mask removes: the closed-form OBS correction.
+
+    Args:
+        weights: ``(rows, columns)``.
+        mask: Same shape; 0 removes a weight.
+        hessian: ``(groups, columns, columns)``, as for `optimal_brain`.
+        damping: Added to each diagonal, as a share of its mean; pulls the correction towards none.
+        threads: Threads to work on the rows.
+
+    Returns:
+        ``(rows, columns)``: zero where the mask is 0, and elsewhere what minimises ``error.T @ hessian @ error``.
+    """
+
 def pack_bits(codes: NDArray[np.int32], bits: int, low: int) -> NDArray[np.uint8]:
     """Stores ``codes - low`` side by side as unsigned fields of ``bits`` bits (1 to 16).
 
