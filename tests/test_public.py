@@ -24,6 +24,7 @@ PUBLIC = [
     "MinMax",
     "ModelError",
     "Nearest",
+    "OptimalBrain",
     "OutputError",
     "ParityError",
     "Percentile",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from whit import _core
 from whit.errors import PlanError
 
-__all__ = ["Codes", "Floats", "Int", "Integers", "nibbles"]
+__all__ = ["Codes", "Floats", "Int", "Integers", "is_short", "nibbles", "short"]
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
@@ -151,6 +151,21 @@ class Int:
         """``(codes - zero_point) * scale``, ``(rows, columns)``, float32."""
         codes = np.ascontiguousarray(codes, np.int32)
         return _core.dequantize(codes, scale, zero_point, self.block(codes.shape[1]))
+
+
+def short(values: Floats) -> Floats:
+    """Numbers rounded to 8 significant bits, as in bfloat16, so that they can be stored in few bytes.
+
+    >>> short(np.array([1.0, 1.001, -3.1415926], np.float32)).tolist()
+    [1.0, 1.0, -3.140625]
+    """
+    fraction, exponent = np.frexp(np.asarray(values, np.float32))
+    return np.ldexp(np.rint(fraction * np.float32(256)) / np.float32(256), exponent).astype(np.float32)
+
+
+def is_short(values: Floats) -> bool:
+    """Whether numbers have no more than 8 significant bits."""
+    return bool(np.array_equal(values, short(values)))
 
 
 def nibbles(codes: NDArray[np.integer[Any]]) -> bytes:

@@ -34,11 +34,11 @@ def trained(step: Finetune, *before: Prune | Quantize) -> tuple[TorchNetwork, Le
             decisions = decide.single_weights(one, net)
         else:
             net.apply_(net.foldable())
-            decisions, _ = decide.rounding(one, net, ledger, samples)
+            decisions, _ = decide.rounding(one, net, ledger, samples, "cross_entropy")
         net.apply_(decisions)
         ledger = ledger.record(*decisions)
-    net.finetune_(step, samples, Accuracy(), ledger, teacher, Progress())
-    return net, ledger.record(*decide.re_rounded(net, ledger)), samples
+    rounded = net.finetune_(step, samples, Accuracy(), ledger, teacher, Progress())
+    return net, ledger.record(*rounded), samples
 
 
 def quality(net: TorchNetwork, samples: Samples) -> float:
