@@ -195,9 +195,9 @@ nb::object decode_floats(nb::handle encoded, std::size_t count) {
     return numpy<float>(damage_is_a_value_error([&] { return whit::decode_floats(span(e), count); }), {count});
 }
 
-nb::object encode_bytes(nb::handle bytes) {
-    const auto b = array<std::uint8_t, 1>(bytes, "bytes");
-    auto encoded = without_gil([&] { return whit::encode_bytes(span(b)); });
+nb::object encode_bytes(nb::handle plain) {
+    const auto p = array<std::uint8_t, 1>(plain, "plain");
+    auto encoded = without_gil([&] { return whit::encode_bytes(span(p)); });
     const std::size_t size = encoded.size();
     return numpy<std::uint8_t>(std::move(encoded), {size});
 }
@@ -237,7 +237,7 @@ NB_MODULE(_core, m) {
           "The exact inverse of encode.");
     m.def("encode_floats", &encode_floats, "values"_a, "float32 values as fewer bytes, bit for bit.");
     m.def("decode_floats", &decode_floats, "encoded"_a, "count"_a, "The exact inverse of encode_floats.");
-    m.def("encode_bytes", &encode_bytes, "bytes"_a, "Bytes that repeat themselves as fewer bytes.");
+    m.def("encode_bytes", &encode_bytes, "plain"_a, "Bytes that repeat themselves as fewer bytes.");
     m.def("decode_bytes", &decode_bytes, "encoded"_a, "size"_a, "The exact inverse of encode_bytes.");
     m.def("model_bits", &model_bits, "codes"_a, "What the profile small would take, in bits.");
 }

@@ -173,7 +173,7 @@ def decode_floats(encoded: NDArray[np.uint8], count: int) -> NDArray[np.float32]
         ValueError: The bytes cannot hold so many, or go on behind them. Not all damage is seen: keep a checksum.
     """
 
-def encode_bytes(bytes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def encode_bytes(plain: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Text and other bytes that repeat themselves, as fewer bytes; the same on every machine.
 
     About a megabyte a second, and a fifth to a third fewer bytes than DEFLATE makes of a header or a graph.

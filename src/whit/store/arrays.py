@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from whit.data import Array
 from whit.errors import FileError, OutputError
 from whit.store.fields import MOST_AXES, MOST_BYTES, shape, whole
 
-__all__ = ["Entry", "Packed", "Profile", "decode", "encode", "expand"]
+__all__ = ["Entry", "Packed", "Profile", "check_profile", "decode", "encode", "expand"]
 
 Profile = Literal["small", "fast"]
 """How integers are coded: in the fewest bytes, or so that they are read several times faster."""
@@ -30,7 +30,7 @@ _MOST_MODELLED = 1 << 20
 """The byte model is slow: what has more bytes is stored as it is."""
 _MOST_VALUES_FROM_ONE = 1 << 15
 _MOST_BYTES_FROM_ONE = 1 << 11
-"""No coder makes more of one stored byte, so a file that declares more lies."""
+"""What a reader believes that one stored byte can hold; a writer that gets more into it stores the values otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,19 +87,20 @@ class Entry:
             raise ValueError(f"a .whit holds no arrays of dtype {str(dtype)[:40]!r}")
         way = _way(how, dtype)
         entry = cls(dtype=dtype, shape=shape(sizes), length=whole(length), crc32=crc32, way=way)
-        if not entry._fits(whole(entry.size)):
+        whole(entry.size)
+        if not entry.fits():
             raise ValueError(f"{length} stored bytes cannot hold {entry.count} values of {dtype}")
         return entry
 
-    def _fits(self, size: int) -> bool:
+    def fits(self) -> bool:
         """Whether the stored bytes can hold the values."""
         match self.way:
             case "plain":
-                return self.length == size
+                return self.length == self.size
             case Packed(bits=bits):
                 return self.length == (self.count * bits + 7) // 8
             case "bytes":
-                return size <= _MOST_BYTES_FROM_ONE * self.length
+                return self.size <= _MOST_BYTES_FROM_ONE * self.length
             case "codes" | "floats":
                 return self.count <= _MOST_VALUES_FROM_ONE * self.length
 
@@ -131,6 +132,12 @@ def _way(how: list[Any], dtype: str) -> Way:
             raise ValueError(f"{dtype} is not stored as {str(how)[:40]}")
 
 
+def check_profile(profile: str) -> None:
+    """Raise ``OutputError`` unless there is such a profile; to be asked before anything long."""
+    if profile not in get_args(Profile):
+        raise OutputError(f"profile={profile!r}: there is no such profile; choose {' or '.join(get_args(Profile))}")
+
+
 def encode(array: Array, profile: Profile = "small") -> tuple[Entry, bytes]:
     """An array's entry and bytes; ``decode(*encode(array))`` equals it in bits, shape and dtype.
 
@@ -142,9 +149,11 @@ def encode(array: Array, profile: Profile = "small") -> tuple[Entry, bytes]:
         raise OutputError(f"arrays of dtype {array.dtype} cannot be stored; a .whit holds {', '.join(_DTYPES)}")
     if array.ndim > MOST_AXES or array.nbytes > MOST_BYTES:
         raise OutputError(f"an array of {array.ndim} axes cannot be stored; a .whit holds at most {MOST_AXES}")
-    way, stored = min(_ways(np.ascontiguousarray(array).reshape(array.shape), profile), key=lambda way: len(way[1]))
-    checksum = zlib.crc32(stored)
-    return Entry(dtype=dtype, shape=array.shape, length=len(stored), crc32=checksum, way=way), stored
+    found = [
+        (Entry(dtype=dtype, shape=array.shape, length=len(stored), crc32=zlib.crc32(stored), way=way), stored)
+        for way, stored in _ways(np.ascontiguousarray(array).reshape(array.shape), profile)
+    ]
+    return min((one for one in found if one[0].fits()), key=lambda one: one[0].length)
 
 
 def _ways(array: Array, profile: Profile) -> Iterator[tuple[Way, bytes]]:

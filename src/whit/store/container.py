@@ -19,10 +19,19 @@ import numpy as np
 from whit import _core
 from whit.data import Array
 from whit.errors import FileError, OutputError
-from whit.store.arrays import Entry, Profile, decode, encode, expand
+from whit.store.arrays import Entry, Profile, check_profile, decode, encode, expand
 from whit.store.fields import reading, shape, table, whole
 
-__all__ = ["LARGEST_HEADER", "MAGIC", "MOST_VALUES", "VERSION", "Container", "Piece", "open_container", "write_container"]
+__all__ = [
+    "LARGEST_HEADER",
+    "MAGIC",
+    "MOST_VALUES",
+    "VERSION",
+    "Container",
+    "Piece",
+    "open_container",
+    "write_container",
+]
 
 MAGIC = b"\x89whit\r\n\x1a"
 VERSION = 1
@@ -48,8 +57,9 @@ def write_container(
         profile: How integers are coded.
 
     Raises:
-        OutputError: The content or an array is not one that a ``.whit`` can hold.
+        OutputError: There is no such profile, or the content or an array is not one that a ``.whit`` can hold.
     """
+    check_profile(profile)
     pools = _pools(arrays)
     places = {place: pool for pool, members in enumerate(pools) for place in members}
     own = {place: encode(array, profile) for place, (_, array) in enumerate(arrays) if place not in places}
@@ -229,9 +239,7 @@ def _container(header: dict[str, Any], checksums: tuple[int, ...], path: Path, s
     with reading(f"{path}, pools"):
         pieces = tuple(_pieces(rows, entries, len(own)))
     content = cast(dict[str, Any], header["content"])
-    return Container(
-        path=path, content=content, pieces=pieces, entries=tuple(entries), starts=tuple(starts), size=size
-    )
+    return Container(path=path, content=content, pieces=pieces, entries=tuple(entries), starts=tuple(starts), size=size)
 
 
 def _is_pooled(row: Any) -> bool:

@@ -20,9 +20,7 @@ from whit.store.network import join, split
 __all__ = ["Stored", "encode", "read", "write_whole"]
 
 
-def encode(
-    ledger: Ledger, onnx_bytes: bytes | None, about: Mapping[str, Any], *, profile: Profile = "small"
-) -> bytes:
+def encode(ledger: Ledger, onnx_bytes: bytes | None, about: Mapping[str, Any], *, profile: Profile = "small") -> bytes:
     """A ledger, the network's graph if there is one, and plain facts about both, as the bytes of a ``.whit``."""
     arrays: list[tuple[str, Array]] = []
 

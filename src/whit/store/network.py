@@ -57,7 +57,9 @@ def join(graph: bytes, weights: Any, ledger: Ledger, path: Path) -> bytes:
     """
     sources = _sources(ledger)
     if not isinstance(weights, list) or len(cast(list[Any], weights)) != len(sources):
-        raise FileError(f"{path}: the network's weights are not a list of {len(sources)}, one for each source of values")
+        raise FileError(
+            f"{path}: the network's weights are not a list of {len(sources)}, one for each source of values"
+        )
     made: dict[str, Initializer] = {}
     for source, kind in zip(sources, cast(list[Any], weights), strict=True):
         with reading(f"{path}, {source.parameter} in the network"):
