@@ -99,7 +99,7 @@ WEIGHTS = [2, 22, 6, 1, 1]
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """The header as JSON, the checksums and the arrays' bytes of a valid file with every kind of entry, and its bytes."""
+    """The header, the checksums and the arrays of a valid file with every kind of entry, and all its bytes."""
     path = tmp_path_factory.mktemp("whole") / "whole.whit"
     path.write_bytes(encode(whole_ledger(), None, {"plan": "[[step]]"}))
     container = read(path).container

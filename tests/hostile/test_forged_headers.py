@@ -3,7 +3,6 @@
 import copy
 import json
 import operator
-import struct
 import tracemalloc
 import zlib
 
@@ -293,8 +292,8 @@ def with_entry(forger, entry, body=b"", checksum=None):
         (["float32", [3], 12, "floats", 1], "float32 is not stored as"),
         (["float64", [3], 12, "floats"], "float64 is not stored as ['floats']"),
         (["int32", [3], 12, "floats"], "int32 is not stored as ['floats']"),
-        (["float32", [12 * 2**15 + 1], 12, "floats"], "12 stored bytes cannot hold 393217 values"),
-        (["int32", [12 * 2**15 + 1], 12, "codes"], "12 stored bytes cannot hold 393217 values"),
+        (["float32", [12 * 2**14 + 1], 12, "floats"], "12 stored bytes cannot hold 196609 values"),
+        (["int32", [12 * 2**14 + 1], 12, "codes"], "12 stored bytes cannot hold 196609 values"),
         (["uint8", [12 * 2**11 + 1], 12, "bytes"], "12 stored bytes cannot hold 24577 values"),
         (["int64", [12 * 2**8 + 1], 12, "bytes"], "12 stored bytes cannot hold 3073 values"),
         (["int32", [3], 12, None, 0], "None is not a whole number from 1 to 16"),
@@ -352,8 +351,8 @@ def test_an_array_beyond_memory_is_a_file_error(forger, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(_core, "decode_floats", full)
-    with_entry(forger, ["float32", [32768 * 12], 12, "floats"], b"\x00" * 12)
-    assert "393216 values of float32 do not fit into memory" in refused(forger)
+    with_entry(forger, ["float32", [16384 * 12], 12, "floats"], b"\x00" * 12)
+    assert "196608 values of float32 do not fit into memory" in refused(forger)
 
 
 def test_left_over_bits_of_packed_values_are_zero(forger):

@@ -25,7 +25,7 @@
 namespace whit {
 
 /// No byte that was coded stands for more than this many values: no answer is surer than 65504 in 65536.
-inline constexpr std::size_t most_floats_from_one = 1 << 15;
+inline constexpr std::size_t most_floats_from_one = 1 << 14;
 
 namespace detail {
 

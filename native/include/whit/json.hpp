@@ -54,12 +54,19 @@ public:
         return as<double>("a number");
     }
 
+    /// A field of a table.
+    const Json& at(const char* name) const {
+        const auto found = table().find(name);
+        if (found == table().end()) throw std::runtime_error("the field " + std::string(name) + " is missing");
+        return found->second;
+    }
+
     /// A table with all of the needed fields, and no other but the optional ones.
     const Table& table(std::initializer_list<const char*> needed, std::initializer_list<const char*> optional = {}) const {
         const Table& fields = table();
         std::size_t known = 0;
         for (const char* name : needed) {
-            if (fields.count(name) == 0) throw std::runtime_error("the field " + std::string(name) + " is missing");
+            at(name);
             ++known;
         }
         for (const char* name : optional) known += fields.count(name);

@@ -28,7 +28,7 @@ _MOST_BITS = 16
 _MOST_CODED = 1 << 22
 _MOST_MODELLED = 1 << 20
 """The byte model is slow: what has more bytes is stored as it is."""
-_MOST_VALUES_FROM_ONE = 1 << 15
+_MOST_VALUES_FROM_ONE = 1 << 14
 _MOST_BYTES_FROM_ONE = 1 << 11
 """What a reader believes that one stored byte can hold; a writer that gets more into it stores the values otherwise."""
 
