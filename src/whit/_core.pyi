@@ -162,6 +162,32 @@ def decode(encoded: NDArray[np.uint8], rows: int, columns: int, threads: int = 1
         ValueError: The bytes were damaged or are too few for the shape. Not all damage is seen: keep a checksum.
     """
 
+def encode_floats(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The bytes of ``(n,)`` values, NaN and the sign of zero included; the same on every machine.
+
+    Exponents and signs are range coded; mantissas are stored but for the lowest bits that are zero in all of them.
+    """
+
+def decode_floats(encoded: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+    """The ``count`` values that `encode_floats` made bytes of, bit for bit.
+
+    Raises:
+        ValueError: The bytes cannot hold so many, or go on behind them. Not all damage is seen: keep a checksum.
+    """
+
+def encode_bytes(plain: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Text and other bytes that repeat themselves, as fewer bytes; the same on every machine.
+
+    About a megabyte a second, and a fifth to a third fewer bytes than DEFLATE makes of a header or a graph.
+    """
+
+def decode_bytes(encoded: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The ``size`` bytes that `encode_bytes` was given.
+
+    Raises:
+        ValueError: The bytes cannot hold so many, or go on behind them. Not all damage is seen: keep a checksum.
+    """
+
 def model_bits(codes: NDArray[np.int32]) -> float:
     """What ``encode(codes, "small")`` would take, in bits, up to a few bytes a chunk; nothing is coded."""
 
