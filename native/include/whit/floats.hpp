@@ -20,7 +20,7 @@
 
 #include "whit/range_coder.hpp"
 #include "whit/span.hpp"
-#include "whit/symbol_model.hpp"
+#include "whit/two_speed_bit.hpp"
 
 namespace whit {
 
@@ -54,7 +54,7 @@ private:
     static constexpr std::uint32_t last = 31;
 
     template <typename Coder>
-    static bool ask(Coder& coder, AdaptiveBit& question, bool answer) {
+    static bool ask(Coder& coder, TwoSpeedBit& question, bool answer) {
         answer = coder.code(answer, question.probability());
         question.update(answer);
         return answer;
@@ -62,8 +62,8 @@ private:
 
     unsigned zeros_;
     std::uint32_t largest_;
-    std::array<AdaptiveBit, last + 1> exponents_{};
-    AdaptiveBit sign_{};
+    std::array<TwoSpeedBit, last + 1> exponents_{};
+    TwoSpeedBit sign_{};
 };
 
 inline std::uint32_t bits_of(float value) {
