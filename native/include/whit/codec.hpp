@@ -51,6 +51,19 @@ struct Chunks {
     std::size_t last(std::size_t chunk) const { return std::min(all, (chunk + 1) * size); }
 };
 
+inline void check_reach(Span<const std::int32_t> codes) {
+    // Codes in range, moved up by 2^23, have no bit from the 24th on, but for 2^23 itself, which the slow loop allows.
+    std::uint32_t bits = 0;
+    for (const std::int32_t code : codes) bits |= static_cast<std::uint32_t>(code) + largest_symbol / 2;
+    if (bits < static_cast<std::uint32_t>(largest_symbol)) return;
+    for (const std::int32_t code : codes) {
+        if (code < -largest_symbol / 2 || code > largest_symbol / 2) {
+            throw std::invalid_argument("A code is " + std::to_string(code) + ", but codes of at most " +
+                                        std::to_string(largest_symbol / 2) + " either way can be encoded.");
+        }
+    }
+}
+
 inline Bytes encode_chunk(Matrix<const std::int32_t> codes, Profile profile, std::size_t first, std::size_t last) {
     Bytes bytes;
     if (profile == Profile::fast) {
@@ -85,12 +98,7 @@ inline bool plausible(std::size_t bytes, std::size_t rows, std::size_t columns) 
 ///
 /// Throws std::invalid_argument where two codes are 2^24 apart or more, or a code is beyond +-2^24.
 inline std::vector<std::uint8_t> encode(Matrix<const std::int32_t> codes, Profile profile, int threads) {
-    for (const std::int32_t code : codes.flat()) {
-        if (code < -largest_symbol / 2 || code > largest_symbol / 2) {
-            throw std::invalid_argument("A code is " + std::to_string(code) + ", but codes of at most " +
-                                        std::to_string(largest_symbol / 2) + " either way can be encoded.");
-        }
-    }
+    detail::check_reach(codes.flat());
     const detail::Chunks chunks(profile, codes.rows(), codes.columns());
     std::vector<detail::Bytes> encoded(chunks.count());
     for_each_row(encoded.size(), threads, [&](std::size_t i) {
