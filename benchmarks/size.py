@@ -1,7 +1,7 @@
 """Bytes against accuracy of trained CIFAR-10 residual networks: rounding at a price, and training at a price.
 
-Weights and images come from ``WHIT_DATA``. Only weights are rounded; bytes are those of the whole ``.whit`` file, accuracy
-that of all 10,000 test images in ONNX Runtime. Calibration and training use training images only.
+Weights and images come from ``WHIT_DATA``. Only weights are rounded; bytes are those of the whole ``.whit`` file, and
+accuracy is that of all 10,000 test images in ONNX Runtime. Calibration and training use training images only.
 
     python benchmarks/size.py --models resnet20,resnet56 --json rows.json
 """
