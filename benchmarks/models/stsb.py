@@ -1,0 +1,57 @@
+"""Pairs of sentences with how alike people find them (STS-B), for sentence encoders."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from whit.data import Array, Samples
+from whit.metrics import Loss, Metric
+
+__all__ = ["LENGTH", "Pairs", "Spearman"]
+
+LENGTH = 56
+"""Words and pieces of the longest sentence, rounded up."""
+
+
+class Pairs:
+    """The pairs of one file as inputs of an encoder.
+
+    Attributes:
+        inputs: Words and mask, ``(2 * pairs, LENGTH)``: all first sentences, then all second ones.
+        scores: How alike a pair is, 0 to 5.
+    """
+
+    def __init__(self, file: Path, tokenizer: Any) -> None:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+        self.scores = np.array([float(row[4]) for row in rows])
+        sentences = [row[5] for row in rows] + [row[6] for row in rows]
+        words = np.zeros((len(sentences), LENGTH), np.int64)
+        mask = np.zeros_like(words)
+        for place, found in enumerate(tokenizer.encode_batch(sentences)):
+            ids = found.ids[:LENGTH]
+            words[place, : len(ids)] = ids
+            mask[place, : len(ids)] = 1
+        self.inputs = (words, mask)
+
+
+@dataclass(frozen=True, slots=True)
+class Spearman(Metric):
+    """The rank correlation of the cosines of pairs with their scores, times 100; samples in the order of ``Pairs``."""
+
+    name: ClassVar[str] = "spearman"
+    higher_is_better: ClassVar[bool] = True
+    loss: ClassVar[Loss] = "mean_squared_error"
+
+    def __call__(self, outputs: Array, targets: Array) -> float:
+        """From unit vectors ``(2 * pairs, width)`` and scores, each twice."""
+        first, second = np.split(outputs, 2)
+        found: Any = spearmanr((first * second).sum(axis=1), targets[: len(first)])
+        return 100 * float(found.statistic)
+
+    def check(self, outputs: Array, samples: Samples) -> None:
+        """Any vectors can be judged."""
