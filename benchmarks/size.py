@@ -10,6 +10,7 @@ interpreter of its own that has ``nncodec`` and ``safetensors``:
 
 import json
 import subprocess
+from argparse import Namespace
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -26,8 +27,10 @@ from safetensors.torch import load_file
 import whit
 from whit import Data, Distill, Finetune, FoldBatchNorm, Images, OptimalBrain, Plan, Quantize
 
-RATES = (4e-9, 6e-9, 9e-9, 1.4e-8, 2e-8, 3e-8)
+RATES = "4e-9,6e-9,9e-9,1.4e-8,2e-8,3e-8"
 """Prices of a bit for whit's curve."""
+PRICES = {"resnet20": 1e-5, "resnet56": 2e-5}
+"""Prices of a bit in training, so that the files end below a 24th and a 25th of the original's bytes."""
 QPS = (-32, -28, -26, -24, -20)
 """Quantization parameters for NNCodec's."""
 LOSSES = (0.2, 0.5, 1.0, 2.0, 3.5)
@@ -39,6 +42,7 @@ def main() -> None:
     """Measure every network at every price and print the table."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--models", default="resnet20", help="comma-separated: resnet20, resnet56")
+    parser.add_argument("--rates", default=RATES, help="comma-separated prices of a bit for rounding alone")
     parser.add_argument("--epochs", type=float, default=0.0, help="train at a price for so long too; 0 leaves it out")
     parser.add_argument("--nncodec", metavar="PYTHON", help="interpreter that has the package nncodec")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves into a PNG (needs matplotlib)")
@@ -46,7 +50,7 @@ def main() -> None:
     data = samples()
     rows: list[dict[str, Any]] = []
     for model in options.models.split(","):
-        for row in measured(model, data, options.epochs, options.nncodec):
+        for row in measured(model, data, options):
             rows.append(row)
             print(f"{model} {row['tool']}: {row['bytes']:,} bytes, {100 * row['accuracy']:.2f} %", flush=True)
     report(rows, options.json)
@@ -57,14 +61,14 @@ def main() -> None:
         draw(rows, options.plot)
 
 
-def measured(model: str, data: Data, epochs: float, nncodec_python: str | None) -> Iterator[dict[str, Any]]:
+def measured(model: str, data: Data, options: Namespace) -> Iterator[dict[str, Any]]:
     """All rows of a network, one after the other."""
-    for rate in RATES:
-        yield measure(model, "post-training", rounding(rate), data)
-    if nncodec_python:
-        yield from nncodec(model, nncodec_python, data)
-    if epochs:
-        yield measure(model, "trained", training(epochs), data)
+    for rate in filter(None, options.rates.split(",")):
+        yield measure(model, "post-training", rounding(float(rate)), data)
+    if options.nncodec:
+        yield from nncodec(model, options.nncodec, data)
+    if options.epochs:
+        yield measure(model, "trained", training(options.epochs, PRICES[model]), data)
 
 
 def samples() -> Data:
@@ -80,10 +84,10 @@ def rounding(rate: float) -> Plan:
     return Plan(FoldBatchNorm(), Quantize(method=OptimalBrain(rate=rate), samples=1024))
 
 
-def training(epochs: float) -> Plan:
+def training(epochs: float, rate: float) -> Plan:
     """Coarse rounding, then training of codes, scales and biases by the original network."""
     distill = Distill(temperature=4.0)
-    train = Finetune(epochs=epochs, trains="both", rate=2.5e-5, augment=("flip", "shift"), distill=distill)
+    train = Finetune(epochs=epochs, trains="both", rate=rate, augment=("flip", "shift"), distill=distill)
     return Plan(*rounding(2e-8).steps, train)
 
 
