@@ -29,7 +29,7 @@ from whit import Data, Distill, Finetune, FoldBatchNorm, Images, OptimalBrain, P
 
 RATES = "4e-9,6e-9,9e-9,1.4e-8,2e-8,3e-8"
 """Prices of a bit for whit's curve."""
-PRICES = {"resnet20": 1e-5, "resnet56": 2e-5}
+PRICES = {"resnet20": 1.2e-5, "resnet56": 2e-5}
 """Prices of a bit in training, so that the files end below a 24th and a 25th of the original's bytes."""
 QPS = (-32, -28, -26, -24, -20)
 """Quantization parameters for NNCodec's."""
