@@ -24,7 +24,7 @@ matrices = hnp.arrays(
 @settings(deadline=None)
 @given(matrices, st.sampled_from(TARGETS))
 def test_no_code_is_nearer_than_the_chosen_one(matrix, target):
-    codes, scale, zero_point = Nearest().quantize(matrix, target)
+    codes, scale, zero_point, _ = Nearest().quantize(matrix, target)
     block = target.block(matrix.shape[1])
     columns = np.arange(matrix.shape[1]) // block
     step = np.broadcast_to(scale, (matrix.shape[0], scale.shape[1]))[:, columns].astype(np.float64)
@@ -45,7 +45,7 @@ def test_equal_weights_give_equal_codes(matrix, target):
 def test_nearest_pinned():
     # The largest weight of a row gets the largest code: a step of 0.1 and of 1; halves go to the even code.
     matrix = np.array([[0.7, -0.32, 0.04, 0.0], [3.5, 2.5, -7.0, 0.4]], np.float32)
-    codes, scale, zero_point = Nearest().quantize(matrix, Int(bits=4))
+    codes, scale, zero_point, _ = Nearest().quantize(matrix, Int(bits=4))
     assert codes.tolist() == [[7, -3, 0, 0], [4, 2, -7, 0]]
     np.testing.assert_array_equal(scale, np.array([[0.7], [7.0]], np.float32) / np.float32(7))
     assert zero_point.tolist() == [[0], [0]]
@@ -54,7 +54,7 @@ def test_nearest_pinned():
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_codes_fit_what_the_ledger_and_the_file_ask_for(target):
     matrix = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
-    codes, scale, zero_point = Nearest().quantize(matrix, target)
+    codes, scale, zero_point, _ = Nearest().quantize(matrix, target)
     assert isinstance(Nearest().quantize(matrix, target), Codes)
     assert (codes.shape, codes.dtype) == ((4, 7), np.int32)
     expected = {"tensor": (1, 1), "channel": (4, 1), "group": (4, 3)}[target.per]

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whit.errors import listed
-from whit.formats import Int
+from whit.formats import Format
 from whit.store import read
 from whit.store.arrays import Entry
 from whit.store.container import VERSION, Container
@@ -79,7 +79,8 @@ class _Reader:
                 self._tensor(table, "mask").update(shape=list(mask.shape), sparsity=sparsity)
             case "rounded":
                 stored = _format(table["target"])
-                self._tensor(table, "codes", "scale", "zero_point").update(shape=table["shape"], stored=stored)
+                arrays = [name for name in ("codes", "scale", "zero_point", "codebook") if name in table]
+                self._tensor(table, *arrays).update(shape=table["shape"], stored=stored)
             case "rounded_activation":
                 about = {"stored": _format(table["target"]), "scale": table["scale"], "zero_point": table["zero_point"]}
                 self.activations.append({"tensor": table["tensor"], **about})
@@ -110,9 +111,11 @@ class _Reader:
 
 def _format(target: Mapping[str, Any]) -> str:
     """A number format in words: ``int4 per group of 32``."""
-    form = from_table(target, Int)
-    shared = f"group of {form.group_size}" if form.per == "group" else form.per
-    return f"{'int' if form.symmetric else 'uint'}{form.bits} per {shared}"
+    form: Format = from_table(target, Format)
+    if form.scale_format == "one":
+        return form.name
+    scale = "" if form.scale_format == "float32" else f", scales {form.scale_format}"
+    return f"{form.name} per {f'group of {form.group_size}' if form.per == 'group' else form.per}{scale}"
 
 
 def print_description(found: Mapping[str, Any], console: Console | None = None) -> None:

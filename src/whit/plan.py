@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Literal, TypeVar
 
 from whit.errors import PlanError, listed
-from whit.formats import Int
+from whit.formats import Format, Int
 from whit.quantizers import Nearest, Quantizer
 from whit.ranges import MinMax, Range
 from whit.scores import Magnitude, Score
@@ -92,16 +92,17 @@ class Quantize:
     """Round weights, and activations if asked, to a number format.
 
     Attributes:
-        weights: Format of the weights; None leaves them as they are.
-        activations: Format of the activations that these layers read and hand on, one scale a tensor; None leaves
-            them in floating point.
+        weights: Format of the weights, ``Int``, ``Float`` or ``Codebook``; None leaves them as they are.
+        activations: Format of the activations that these layers read and hand on: integers of 2 to 16 bits, one scale a
+            tensor, since runtimes have no others. Layers run in integers if weights and activations have at most 8
+            bits. None leaves the activations in floating point.
         method: How the codes of the weights are chosen.
         range: How much of the observed activations the grid covers.
         samples: How many training samples to observe activations on, at most.
         rules: Other settings for some layers.
     """
 
-    weights: Int | None = Int(bits=8)
+    weights: Format | None = Int(bits=8)
     activations: Int | None = None
     method: Quantizer = Nearest()
     range: Range = MinMax()
@@ -111,11 +112,13 @@ class Quantize:
     def __post_init__(self) -> None:
         if self.weights is None and self.activations is None:
             raise PlanError("Quantize(weights=None, activations=None) does nothing; give a format for one of them")
-        if self.activations is not None and self.activations.per != "tensor":
+        if self.weights is not None and not isinstance(self.weights, Format):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PlanError(
-                f"Quantize(activations={self.activations}): activations have one scale a tensor; "
-                f'write Int(bits={self.activations.bits}, per="tensor", symmetric=False)'
+                f"Quantize(weights={self.weights!r}): the format of weights is an Int, Float or Codebook, such as "
+                "Int(bits=8)"
             )
+        if self.activations is not None:
+            _check_activations(self.activations)
         if self.samples < 1:
             raise PlanError(f"Quantize(samples={self.samples}): observe at least one sample")
         _same_kind(self)
@@ -213,6 +216,7 @@ class Plan:
                 )
             if isinstance(step, Quantize):
                 quantized = step
+                _check_zero(step, steps[: place - 1])
 
 
 def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
@@ -223,8 +227,8 @@ def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
 
     >>> rules = (Rule(layers="head"), Rule(layers="b.*", use=Quantize(weights=Int(bits=4))))
     >>> chosen = settings(Quantize(rules=rules), ["a", "b1", "b2", "head"])
-    >>> {name: use.weights.bits for name, use in chosen.items()}
-    {'a': 8, 'b1': 4, 'b2': 4}
+    >>> {name: use.weights.name for name, use in chosen.items()}
+    {'a': 'int8', 'b1': 'int4', 'b2': 'int4'}
     """
     chosen: dict[str, _Selective] = {}
     unused = {rule.layers for rule in step.rules}
@@ -247,6 +251,29 @@ def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
 def _choice(step: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise PlanError(f"{step}({name}={value!r}): choose one of {listed(choices)}")
+
+
+def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
+    """Raise ``PlanError`` for binary weights that were pruned; with rules in either step only the layers can tell."""
+    pruned = any(isinstance(one, Prune) and one.unit == "weight" and not one.rules and one.amount for one in before)
+    if pruned and step.weights is not None and not step.weights.has_zero and not step.rules:
+        raise PlanError(
+            f"Quantize(weights={step.weights}) has no zero for the weights that Prune leaves out; take "
+            "Int(bits=2), whose codes are -1, 0 and 1, or drop the Prune step"
+        )
+
+
+def _check_activations(target: Format) -> None:
+    """Raise ``PlanError`` for formats in which no runtime has activations."""
+    if not isinstance(target, Int):
+        problem, bits = "runtimes round activations to integers only", 8
+    elif target.bits < 2:
+        problem, bits = "activations have at least 2 bits", 2
+    elif target.per != "tensor" or target.scale != "float32":
+        problem, bits = "activations have one scale a tensor, a float32", target.bits
+    else:
+        return
+    raise PlanError(f'Quantize(activations={target}): {problem}; write Int(bits={bits}, per="tensor", symmetric=False)')
 
 
 def _same_kind(step: Prune | Quantize) -> None:

@@ -394,12 +394,56 @@ def test_decisions_fit_each_other(forger, decisions, arrays, message):
     assert message in refused(forger)
 
 
+CODEBOOK = {"kind": "codebook", "k": 16, "per": "channel"}
+FP4 = {"kind": "float", "exponent": 2, "mantissa": 1}
+
+
 def round_(forger, *, codes=((1, -2, 3), (0, 0, 7)), scale=((1.0,), (2.0,)), zero_point=((0,), (0,)), **fields):
     """A file with one rounded weight."""
     table = {"kind": "rounded", "parameter": "w", "target": {"kind": "int", "bits": 4}, "shape": [2, 3], "axis": 0}
     table |= {"codes": 0, "scale": 1, "zero_point": 2} | fields
-    arrays = (np.asarray(codes, np.int32), np.asarray(scale, np.float32), np.asarray(zero_point, np.int32))
+    arrays = [np.asarray(codes, np.int32), np.asarray(scale, np.float32), np.asarray(zero_point, np.int32)]
     decide(forger, [table], *arrays)
+
+
+@pytest.mark.parametrize(
+    ("codebook", "message"),
+    [
+        ([[1.0, 2.0]], "a codebook of shape (1, 2) does not fit"),
+        ([], "a codebook of shape (0,) does not fit"),
+        ([1.0, 2.0, 3.0, 4.0, 5.0], "a codebook of shape (5,) does not fit"),
+        ([1.0, np.nan], "are not finite, or do not rise"),
+        ([1.0, np.inf], "are not finite, or do not rise"),
+        ([2.0, 1.0], "are not finite, or do not rise"),
+        ([1.0, 1.0], "are not finite, or do not rise"),
+        ([1.0, 2.0], "the code 2 is not one of 2 values"),
+    ],
+)
+def test_a_codebook_fits_its_codes(forger, codebook, message):
+    table = {"kind": "rounded", "parameter": "w", "target": {"kind": "codebook", "k": 4}, "shape": [1, 3], "axis": 0}
+    arrays = (np.array([[0, 1, 2]], np.int32), np.ones((1, 1), np.float32), np.zeros((1, 1), np.int32))
+    places = {"codes": 0, "scale": 1, "zero_point": 2, "codebook": 3}
+    decide(forger, [table | places], *arrays, np.array(codebook, np.float32))
+    assert message in refused(forger)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codes"), [("e8m0", [-127]), ("e8m0", [128]), ("e4m3", [0]), ("e4m3", [127]), ("e4m3", [-1])]
+)
+def test_scales_in_fewer_bits_fit_their_format(forger, kind, codes):
+    table = {"kind": "rounded", "parameter": "w", "target": FP4 | {"scale": kind}, "shape": [1, 3], "axis": 0}
+    arrays = (np.zeros((1, 3), np.int32), np.array([codes], np.int32), np.zeros((1, 1), np.int32))
+    unit = {"unit": 1.0} if kind == "e4m3" else {}
+    decide(forger, [table | {"codes": 0, "scale": 1, "zero_point": 2} | unit], *arrays)
+    assert f"scales of {kind} are" in refused(forger)
+
+
+@pytest.mark.parametrize("unit", [-1.0, 0, 1e39, "1"])
+def test_the_unit_of_scales_is_a_positive_number(forger, unit):
+    table = {"kind": "rounded", "parameter": "w", "target": FP4 | {"scale": "e4m3"}, "shape": [1, 3], "axis": 0}
+    arrays = (np.zeros((1, 3), np.int32), np.ones((1, 1), np.int32), np.zeros((1, 1), np.int32))
+    decide(forger, [table | {"codes": 0, "scale": 1, "zero_point": 2, "unit": unit}], *arrays)
+    assert "is not a positive float32" in refused(forger)
 
 
 def test_a_rounded_weight_is_read_to_begin_with(forger):
@@ -431,9 +475,9 @@ def test_a_rounded_weight_is_read_to_begin_with(forger):
         ({"axis": 2}, "do not fill a weight of shape (2, 3)"),
         ({"axis": -2}, "-2 is not a whole number"),
         ({"axis": False}, "False is not a whole number"),
-        ({"target": {"kind": "int", "bits": 9}}, "integers have 2 to 8 bits"),
+        ({"target": {"kind": "int", "bits": 17}}, "integers have 1 to 16 bits"),
         ({"target": {"kind": "int", "bits": 4.0}}, "expected int, not float"),
-        ({"target": {"kind": "int", "bits": 10**30}}, "integers have 2 to 8 bits"),
+        ({"target": {"kind": "int", "bits": 10**30}}, "integers have 1 to 16 bits"),
         ({"target": {"kind": "int", "bits": 4, "per": "group", "group_size": 10**30}}, "None"),
         ({"target": {"kind": "int", "bits": 4, "per": "group", "group_size": 2}}, "(2, 2) is needed"),
         ({"target": {"kind": "int", "bits": 4, "per": []}}, "choose one of tensor, channel, group"),
@@ -443,6 +487,17 @@ def test_a_rounded_weight_is_read_to_begin_with(forger):
         ({"target": {"kind": "whit.ledger:Axis"}}, "is not a number format"),
         ({"target": {"kind": ":"}}, "is not a number format"),
         ({"target": 8}, "8 is not a number format"),
+        ({"target": {"kind": "int", "bits": 1}, "codes": [[1, -1, 0]] * 2}, "codes from -1 to 1 leave the grid"),
+        ({"target": FP4, "codes": [[8, 0, 0]] * 2}, "codes from 0 to 8 leave the grid"),
+        ({"target": FP4, "zero_point": [[0], [1]]}, "zero points from 0 to 1 leave the grid"),
+        ({"target": FP4 | {"scale": "one", "per": "tensor"}, "scale": [[2.0]], "zero_point": [[0]]}, "is 1"),
+        ({"target": FP4 | {"scale": "e8m0"}}, "an array of float32 stands where int32 is needed"),
+        ({"target": FP4 | {"scale": "e4m3"}}, "a unit goes with scales of e4m3"),
+        ({"target": FP4 | {"scale": "e4m3"}, "unit": 1.0}, "an array of float32 stands where int32 is needed"),
+        ({"unit": 1.0}, "a unit goes with scales of e4m3"),
+        ({"codebook": 2}, "a codebook goes with codes of it"),
+        ({"target": CODEBOOK, "codes": [[0, 1, 2]] * 2}, "a codebook goes with codes of it"),
+        ({"target": {"kind": "codebook", "k": 1}}, "a codebook has 2 to 256 values"),
     ],
 )  # fmt: skip
 def test_a_rounded_weight_fits_its_format(forger, fields, message):
@@ -465,7 +520,12 @@ def test_a_rounded_weight_fits_its_format(forger, fields, message):
         ({"scale": 10**400}, "is not a positive float32"),
         ({"zero_point": 256}, "256 is not a whole number from 0 to 255"),
         ({"zero_point": 0.5}, "0.5 is not a whole number from 0 to 255"),
-        ({"target": {"kind": "int", "bits": 8, "symmetric": False}}, "activations have one scale a tensor"),
+        (
+            {"target": {"kind": "int", "bits": 8, "symmetric": False}},
+            "activations are integers of 2 bits or more with one scale",
+        ),
+        ({"target": {"kind": "float", "exponent": 4, "mantissa": 3, "per": "tensor"}}, "activations are integers"),
+        ({"target": {"kind": "int", "bits": 1, "per": "tensor"}}, "activations are integers"),
     ],
 )
 def test_a_rounded_activation_fits_its_format(forger, fields, message):

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import whit
-from whit import decide, store
+from whit import decide, formats, store
 from whit.data import Samples
 from whit.ledger import Assigned, Ledger
+from whit.formats import Format
 from whit.plan import Quantize
 from whit.runtime import open_onnx
 from whit.torch.network import TorchNetwork
@@ -69,6 +70,29 @@ WEIGHTS = [
     whit.Int(bits=4),
     whit.Int(bits=3, symmetric=False, per="group", group_size=16),
     whit.Int(bits=2, per="group", group_size=10),
+    whit.Int(bits=1),
+    whit.Int(bits=1, symmetric=False, per="tensor"),
+    whit.Int(bits=12, per="group", group_size=10),
+    whit.Int(bits=16, symmetric=False),
+]
+FORMATS = [
+    whit.Int(bits=16),
+    formats.MXINT8,
+    formats.FP16,
+    formats.BF16,
+    formats.FP8_E4M3,
+    replace(formats.FP8_E5M2, per="tensor"),
+    formats.FP6_E3M2,
+    replace(formats.FP6_E2M3, per="tensor"),
+    formats.FP4_E2M1,
+    whit.Float(exponent=3, mantissa=4),
+    formats.MXFP8_E4M3,
+    formats.MXFP6_E3M2,
+    formats.MXFP4,
+    formats.NVFP4,
+    whit.Codebook(k=13),
+    whit.Codebook(k=64, per="channel"),
+    whit.Codebook(k=256, per="group", group_size=10),
 ]
 
 
@@ -93,6 +117,67 @@ def test_the_file_holds_the_ledgers_codes_and_computes_the_same(
     atol = 1e-4 if activations is None else 0.05 * float(np.abs(outputs).max())
     np.testing.assert_allclose(net.predict(samples), outputs, atol=atol)
     assert np.abs(net.predict(samples) - outputs).mean() < 0.01 * np.abs(outputs).mean()
+
+
+@pytest.mark.parametrize("target", FORMATS, ids=str)
+def test_weights_of_every_format_are_the_ledgers_bit_for_bit_in_the_runtime(target: Format, tmp_path: Path) -> None:
+    import onnxruntime
+
+    net, ledger, samples = rounded(Quantize(weights=target))
+    model = exported(net, ledger, tmp_path)
+    for name in ledger.rounded():
+        assert name not in initializers(model)
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    outputs = session.run([*ledger.rounded(), "output"], {"input": samples.inputs[0]})
+    for decision, weights in zip(ledger.rounded().values(), outputs, strict=False):
+        np.testing.assert_array_equal(weights, decision.values())
+        np.testing.assert_array_equal(weights, net.values()[decision.parameter])
+    np.testing.assert_allclose(net.predict(samples), outputs[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (formats.FP16, TensorProto.FLOAT16),
+        (formats.BF16, TensorProto.BFLOAT16),
+        (formats.FP8_E4M3, TensorProto.FLOAT8E4M3FN),
+        (formats.MXFP8_E5M2, TensorProto.FLOAT8E5M2),
+        (formats.FP6_E3M2, TensorProto.UINT8),
+        (formats.NVFP4, TensorProto.UINT4),
+        (whit.Codebook(k=16), TensorProto.UINT4),
+        (whit.Codebook(k=17), TensorProto.UINT8),
+    ],
+    ids=str,
+)
+def test_codes_are_types_of_onnx_or_places_in_a_table(target: Format, expected: int, tmp_path: Path) -> None:
+    net, ledger, _ = rounded(Quantize(weights=target))
+    model = exported(net, ledger, tmp_path)
+    assert initializers(model)["inner.weight:codes"].data_type == expected
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(expected)
+    if expected not in (TensorProto.UINT8, TensorProto.UINT4):
+        stored = numpy_helper.to_array(initializers(model)["inner.weight:codes"])
+        assert stored.dtype == dtype
+        decision = ledger.rounded()["inner.weight"]
+        levels = target.levels()[decision.codes - target.low]
+        np.testing.assert_array_equal(stored.astype(np.float32).reshape(levels.shape), levels)
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations"),
+    [
+        (whit.Int(bits=16), whit.Int(bits=16, per="tensor")),
+        (whit.Int(bits=8), whit.Int(bits=12, symmetric=False, per="tensor")),
+        (formats.FP8_E4M3, whit.Int(bits=16, symmetric=False, per="tensor")),
+    ],
+    ids=str,
+)
+def test_activations_of_up_to_16_bits_compute_the_same(weights: Format, activations: whit.Int, tmp_path: Path) -> None:
+    net, ledger, samples = rounded(Quantize(weights=weights, activations=activations))
+    exported(net, ledger, tmp_path)
+    assert ledger.activations()
+    assert not ledger.biases()  # no runtime adds them to integers of more than 8 bits
+    np.testing.assert_allclose(net.predict(samples), open_onnx(tmp_path / "model.onnx")(*samples.inputs), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +227,21 @@ def test_every_layer_runs_in_integers_in_onnx_runtime(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("activations", [None, BYTE], ids=["weights", "activations"])
-@pytest.mark.parametrize("weights", [whit.Int(bits=8), whit.Int(bits=4, per="group", group_size=16)], ids=str)
+@pytest.mark.parametrize(
+    "weights",
+    [
+        whit.Int(bits=8),
+        whit.Int(bits=4, per="group", group_size=16),
+        whit.Int(bits=16),
+        formats.BF16,
+        formats.MXFP8_E4M3,
+        formats.NVFP4,
+        whit.Codebook(k=13, per="channel"),
+    ],
+    ids=str,
+)
 def test_the_whit_file_runs_bit_for_bit_as_the_onnx_file_does(
-    weights: whit.Int, activations: whit.Int | None, tmp_path: Path
+    weights: Format, activations: whit.Int | None, tmp_path: Path
 ) -> None:
     net, ledger, samples = rounded(Quantize(weights=weights, activations=activations))
     exported(net, ledger, tmp_path)

@@ -1,13 +1,16 @@
 """Fine-tuning: masks hold, grids hold, teachers teach, seeds repeat."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import whit
-from whit import decide
+from whit import decide, formats
 from whit.data import Samples
+from whit.formats import Format
 from whit.ledger import Ledger
 from whit.metrics import Accuracy, MeanAbsoluteError
 from whit.plan import Distill, Finetune, Prune, Quantize
@@ -70,6 +73,42 @@ def test_rounded_weights_are_trained_and_stay_on_their_grid(bits: int) -> None:
     for name, decision in ledger.rounded().items():
         np.testing.assert_array_equal(net.values()[name], decision.values())
     assert quality(net, samples) > 0.85
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        whit.Int(bits=1),
+        whit.Int(bits=16, per="tensor"),
+        formats.MXINT8,
+        formats.FP16,
+        formats.BF16,
+        formats.FP8_E5M2,
+        formats.MXFP6_E2M3,
+        replace(formats.NVFP4, group_size=4),
+        whit.Codebook(k=2),
+        whit.Codebook(k=8, per="channel"),
+    ],
+    ids=str,
+)
+def test_weights_of_every_format_are_trained_and_stay_on_their_levels(target: Format) -> None:
+    net, ledger, samples = trained(Finetune(epochs=6, learning_rate=0.02, batch_size=32), Quantize(weights=target))
+    for name, decision in ledger.rounded().items():
+        np.testing.assert_array_equal(net.values()[name], decision.values())
+    assert quality(net, samples) > 0.85
+
+
+def test_pruned_weights_cannot_be_binary_and_the_error_says_what_can() -> None:
+    rules = (whit.Rule(layers="0"),)
+    with pytest.raises(whit.PlanError, match=r"3\.weight was pruned, and int1 has no zero; take Int\(bits=2\)"):
+        trained(Finetune(epochs=1), Prune(amount=0.5), Quantize(weights=whit.Int(bits=1), rules=rules))
+
+
+@pytest.mark.parametrize("target", [whit.Codebook(k=4), formats.MXFP4, whit.Int(bits=2)], ids=str)
+def test_masks_hold_in_every_format_that_has_a_zero(target: Format) -> None:
+    net, ledger, _ = trained(Finetune(epochs=2, learning_rate=0.02), Prune(amount=0.5), Quantize(weights=target))
+    for name, decision in ledger.masks().items():
+        assert (net.values()[name][~decision.mask] == 0).all()
 
 
 def test_masked_weights_stay_zero_through_rounding_and_training_after_it() -> None:

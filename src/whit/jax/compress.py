@@ -176,6 +176,7 @@ class _Run:
                 decisions, skipped = round_weights(step, weights)
                 if not decisions:
                     raise PlanError(f"Quantize: nothing could be quantized; {decide.reasons(skipped)}")
+                decide.check_masks(decisions, self.ledger)
                 self.skipped += skipped
                 self.ledger = self.ledger.record(*decisions)
                 self.values |= {rounded.parameter: rounded.values() for rounded in decisions}

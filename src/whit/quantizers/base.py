@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 
-from whit.formats import Codes, Floats, Int
+from whit.formats import Codes, Floats, Format
 
 __all__ = ["Quantizer"]
 
@@ -13,5 +13,5 @@ class Quantizer:
     __slots__ = ()
 
     @abstractmethod
-    def quantize(self, matrix: Floats, target: Int) -> Codes:
+    def quantize(self, matrix: Floats, target: Format) -> Codes:
         """Codes for a finite ``(rows, columns)`` float32 matrix, one row an output channel."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from whit.data import Array
 from whit.errors import FileError
-from whit.formats import Floats, Int, Integers
+from whit.formats import Codebook, Floats, Format, Int, Integers, pack_scales, unpack_scales
 from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias
 from whit.store.fields import positive, reading, shape, table, text, whole
 from whit.toml import from_table, to_table
@@ -31,6 +31,8 @@ _FIELDS = {
     "assigned": {"parameter", "values"},
 }
 
+_OPTIONAL = {"rounded": {"unit", "codebook"}}
+
 
 def write_ledger(ledger: Ledger, keep: Keep) -> list[dict[str, Any]]:
     """The ledger's decisions as tables; ``keep`` takes an array and gives its place."""
@@ -48,8 +50,10 @@ def _write(decision: Decision, keep: Keep) -> dict[str, Any]:
             return {"kind": "masked", "parameter": parameter, "mask": keep(mask)}
         case Rounded(parameter=parameter, target=target, shape=sizes):
             about = {"parameter": parameter, "target": to_table(target), "shape": list(sizes), "axis": decision.axis}
-            arrays = {name: keep(getattr(decision, name)) for name in ("codes", "scale", "zero_point")}
-            return {"kind": "rounded"} | about | arrays
+            scale, unit = _packed(decision)
+            arrays = {"codes": keep(decision.codes), "scale": keep(scale), "zero_point": keep(decision.zero_point)}
+            codebook = {} if decision.codebook is None else {"codebook": keep(decision.codebook)}
+            return {"kind": "rounded"} | about | arrays | unit | codebook
         case RoundedActivation(tensor=tensor, target=target):
             about = {"kind": "rounded_activation", "tensor": tensor, "target": to_table(target)}
             return about | {"scale": float(decision.scale), "zero_point": int(decision.zero_point)}
@@ -58,6 +62,41 @@ def _write(decision: Decision, keep: Keep) -> dict[str, Any]:
             return about | {"codes": keep(codes)}
         case Assigned(parameter=parameter, values=values):
             return {"kind": "assigned", "parameter": parameter, "values": keep(values)}
+
+
+def _packed(decision: Rounded) -> tuple[Array, dict[str, float]]:
+    """Scales as they are stored, and the unit of those that have one."""
+    kind = decision.target.scale_format
+    if kind not in ("e8m0", "e4m3"):
+        return decision.scale, {}
+    codes, unit = pack_scales(decision.scale, kind)
+    return codes, {"unit": unit} if kind == "e4m3" else {}
+
+
+def _scales(fields: dict[str, Any], target: Format, stored: Array) -> Floats:
+    """The scales that ``_packed`` took."""
+    kind = target.scale_format
+    if (kind == "e4m3") != ("unit" in fields):
+        raise ValueError("a unit goes with scales of e4m3, and only with them")
+    if kind in ("float32", "one"):
+        scale: Floats = _of(stored, np.float32)
+        if kind == "one" and not (scale == 1).all():
+            raise ValueError(f"the scale of {target} is 1")
+        return scale
+    return unpack_scales(_of(stored, np.int32), positive(fields["unit"]) if kind == "e4m3" else 1.0, kind)
+
+
+def _codebook(fields: dict[str, Any], target: Format, fetch: Fetch) -> Floats | None:
+    if isinstance(target, Codebook) != ("codebook" in fields):
+        raise ValueError("a codebook goes with codes of it, and only with them")
+    if "codebook" not in fields:
+        return None
+    values: Floats = _of(fetch(fields["codebook"]), np.float32)
+    if values.ndim != 1 or not 1 <= values.size <= target.high + 1:
+        raise ValueError(f"a codebook of shape {values.shape} does not fit {target}")
+    if not np.isfinite(values).all() or not (values[1:] > values[:-1]).all():
+        raise ValueError("the values of a codebook are not finite, or do not rise")
+    return values
 
 
 def read_ledger(tables: Any, fetch: Fetch, path: Path) -> Ledger:
@@ -110,7 +149,7 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
     kind = value["kind"]
     if kind not in _FIELDS:
         raise ValueError(f"there is no decision of kind {str(kind)[:40]!r}")
-    fields = table(value, {"kind"} | _FIELDS[kind])
+    fields = table(value, {"kind"} | _FIELDS[kind], _OPTIONAL.get(kind, frozenset()))
     match kind:
         case "folded":
             return Folded(batch_norm=text(fields["batch_norm"]), into=text(fields["into"]))
@@ -146,7 +185,7 @@ def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
     target = _format(fields["target"])
     sizes = shape(fields["shape"])
     codes: Integers = _of(fetch(fields["codes"]), np.int32)
-    scale: Floats = _of(fetch(fields["scale"]), np.float32)
+    scale = _scales(fields, target, fetch(fields["scale"]))
     zero_point: Integers = _of(fetch(fields["zero_point"]), np.int32)
     rows, columns = codes.shape
     groups = -(-columns // target.block(columns)) if columns else 0
@@ -158,9 +197,14 @@ def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
         raise ValueError(f"codes of shape {codes.shape} do not fill a weight of shape {sizes}")
     if not (np.isfinite(scale) & (scale > 0)).all():
         raise ValueError("a scale is not finite and positive")
-    for name, integers in (("codes", codes), ("zero points", zero_point)):
-        if integers.size and not target.low <= int(integers.min()) <= int(integers.max()) <= target.high:
-            raise ValueError(f"{name} from {integers.min()} to {integers.max()} leave the grid of {target}")
+    if not target.are_codes(codes):
+        raise ValueError(f"codes from {codes.min()} to {codes.max()} leave the grid of {target}")
+    least, most = (target.low, target.high) if isinstance(target, Int) else (0, 0)
+    if zero_point.size and not least <= int(zero_point.min()) <= int(zero_point.max()) <= most:
+        raise ValueError(f"zero points from {zero_point.min()} to {zero_point.max()} leave the grid of {target}")
+    codebook = _codebook(fields, target, fetch)
+    if codebook is not None and codes.size and int(codes.max()) >= codebook.size:
+        raise ValueError(f"the code {codes.max()} is not one of {codebook.size} values")
     return Rounded(
         parameter=text(fields["parameter"]),
         target=target,
@@ -169,13 +213,14 @@ def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
         codes=codes,
         scale=scale,
         zero_point=zero_point,
+        codebook=codebook,
     )
 
 
 def _rounded_activation(fields: dict[str, Any]) -> RoundedActivation:
     target = _format(fields["target"])
-    if target.per != "tensor":
-        raise ValueError(f"activations have one scale a tensor, not {target}")
+    if not isinstance(target, Int) or target.per != "tensor" or target.scale != "float32" or target.bits < 2:
+        raise ValueError(f"activations are integers of 2 bits or more with one scale a tensor, not {target}")
     zero_point = whole(fields["zero_point"], target.low, target.high)
     return RoundedActivation(
         tensor=text(fields["tensor"]),
@@ -202,11 +247,11 @@ def _rounded_bias(fields: dict[str, Any], fetch: Fetch, before: Before) -> Round
     return RoundedBias(parameter=name, weight=weight, tensor=tensor, codes=codes, scale=scale)
 
 
-def _format(value: Any) -> Int:
+def _format(value: Any) -> Format:
     """A number format; the kinds of others, which a plan may name, are not looked up for a file."""
-    if not isinstance(value, dict) or cast(dict[str, Any], value).get("kind") != "int":
+    if not isinstance(value, dict) or cast(dict[str, Any], value).get("kind") not in ("int", "float", "codebook"):
         raise ValueError(f"{str(value)[:80]} is not a number format")
-    return cast(Int, from_table(value, Int))
+    return cast(Format, from_table(value, Format))
 
 
 def _of(array: Array, dtype: Any) -> Any:

@@ -19,6 +19,7 @@ _SUFFIXES = {
     "codes": ":codes",
     "scale": ":scale",
     "zero_point": ":zero_point",
+    "levels": ":levels",
     "bias": "",
     "bias int32": ":int32",
     "bias scale": ":scale",
@@ -29,6 +30,7 @@ _FIELDS: dict[str, set[str]] = {
     "codes": {"type", "shape"},
     "scale": {"shape"},
     "zero_point": {"type", "shape"},
+    "levels": set(),
     "bias": set(),
     "bias int32": set(),
     "bias scale": set(),
@@ -48,13 +50,13 @@ def split(onnx_bytes: bytes, ledger: Ledger) -> tuple[bytes, Recipe]:
     kept: list[Any] = []
     recipe: Recipe = []
     for item in model.graph.initializer:
-        values = numpy_helper.to_array(item)
         entry = weights.entry(item.name, item.data_type, tuple(item.dims))
         if entry is None:
             kept.append(item)
             continue
         made = weights.initializer(entry)
-        stored = Initializer.of(item.name, values.astype(np.int8) if made.data_type > 16 else values, made.data_type)
+        raw = item.raw_data or Initializer.of(item.name, numpy_helper.to_array(item)).raw
+        stored = Initializer(name=item.name, shape=tuple(item.dims), data_type=item.data_type, raw=raw)
         if made != stored:
             raise ModelError(f"{item.name} in the exported graph is not what the ledger holds; this is a bug in whit")
         recipe.append(entry)
@@ -95,6 +97,8 @@ class _Weights:
         of, _, part = name.rpartition(":")
         if name in self.assigned:
             return {"from": "assigned", "of": name}
+        if of in self.rounded and part == "levels":
+            return {"from": part, "of": of}
         if of in self.rounded and part in ("codes", "scale", "zero_point"):
             kind = {} if part == "scale" else {"type": data_type}
             return {"from": part, "of": of, "shape": list(sizes)} | kind
@@ -118,17 +122,21 @@ class _Weights:
             return Initializer.of(name, self.assigned[of])
         if source.startswith("bias"):
             return self._bias(source, name, of)
-        decision, sizes = self.rounded[of], shape(fields["shape"])
+        decision = self.rounded[of]
+        if source == "levels":
+            return Initializer.of(name, decision.target.table(decision.codebook))
+        sizes = shape(fields["shape"])
         if source == "scale":
             return Initializer.of(name, decision.scale.reshape(sizes))
         kind = whole(fields["type"])
-        low, high = CODES[kind]
-        if not low <= decision.target.low <= decision.target.high <= high:
+        dtype, low, high = CODES[kind]
+        extremes = decision.target.patterns(np.array([decision.target.low, decision.target.high], np.int32))
+        if not low <= extremes.min() <= extremes.max() <= high:
             raise ValueError(f"codes of {decision.target} do not fit into ONNX type {kind}")
-        values = decision.zero_point if source == "zero_point" else decision.codes
+        values = decision.zero_point if source == "zero_point" else decision.target.patterns(decision.codes)
         if source == "codes" and decision.target.per != "group":
             values = decision.shaped(values)
-        return Initializer.of(name, values.astype(np.uint8 if low == 0 else np.int8).reshape(sizes), kind)
+        return Initializer.of(name, values.astype(dtype).reshape(sizes), kind)
 
     def _bias(self, source: str, name: str, of: str) -> Initializer:
         decision = self.biases[of]

@@ -27,9 +27,20 @@ TYPES = {
     "float64": 11,
 }
 """``TensorProto.DataType`` by dtype; 4-bit types are given as their own number."""
-UINT4, INT4 = 21, 22
-CODES = {TYPES["uint8"]: (0, 255), TYPES["int8"]: (-128, 127), UINT4: (0, 15), INT4: (-8, 7)}
-"""The types in which codes are stored, with their smallest and largest values."""
+BFLOAT16, FLOAT8E4M3FN, FLOAT8E5M2, UINT4, INT4 = 16, 17, 19, 21, 22
+CODES: dict[int, tuple[str, int, int]] = {
+    TYPES["uint8"]: ("uint8", 0, 255),
+    TYPES["int8"]: ("int8", -128, 127),
+    TYPES["uint16"]: ("uint16", 0, 65535),
+    TYPES["int16"]: ("int16", -32768, 32767),
+    TYPES["float16"]: ("uint16", 0, 65535),
+    BFLOAT16: ("uint16", 0, 65535),
+    FLOAT8E4M3FN: ("uint8", 0, 255),
+    FLOAT8E5M2: ("uint8", 0, 255),
+    UINT4: ("uint8", 0, 15),
+    INT4: ("int8", -8, 7),
+}
+"""The types in which patterns of codes are stored: the integers that have their bits, and the smallest and largest."""
 
 # Field numbers of onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.dims, data_type, name, raw_data.
 _GRAPH, _INITIALIZER = 7, 5

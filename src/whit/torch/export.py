@@ -79,10 +79,13 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
 
 
 def _rounded_activation(x: Any, scale: Any, zero_point: Any, block: int, low: int, high: int) -> Any:
-    """``fake_quantize`` of a whole activation as QuantizeLinear and DequantizeLinear on 8-bit codes."""
+    """``fake_quantize`` of a whole activation as QuantizeLinear and DequantizeLinear on codes of 8 or 16 bits."""
     unsigned = low >= 0
-    zero = op.Cast(zero_point, to=onnx.TensorProto.UINT8 if unsigned else onnx.TensorProto.INT8)
-    if (low, high) not in ((0, 255), (-128, 127)):
+    types = onnx.TensorProto
+    byte = high <= (255 if unsigned else 127)
+    kind = (types.UINT8 if unsigned else types.INT8) if byte else (types.UINT16 if unsigned else types.INT16)
+    zero = op.Cast(zero_point, to=kind)
+    if (low, high) not in ((0, 255), (-128, 127), (0, 65535), (-32768, 32767)):
         # Codes narrower than their type are clamped as values, which is exact: the bounds lie on the grid.
         least, most = (
             op.Mul(op.Cast(op.Sub(op.Constant(value_int=code), op.Cast(zero_point, to=7)), to=1), scale)

@@ -16,7 +16,7 @@ from whit.ledger import Ledger
 from whit.metrics import Loss
 from whit.plan import Distill, Finetune
 from whit.progress import Progress
-from whit.torch.fake_quantize import fake_quantize
+from whit.torch.fake_quantize import RoundedWeight
 
 __all__ = ["finetune_", "seeded"]
 
@@ -80,10 +80,7 @@ def finetune_(
 def _effective_weights(module: nn.Module, ledger: Ledger) -> Callable[[], dict[str, Tensor]]:
     """What the forward pass uses in place of the weights that are masked or rounded."""
     masks = {name: torch.from_numpy(decision.mask) for name, decision in ledger.masks().items()}
-    grids = {
-        name: (decision, torch.from_numpy(decision.scale), torch.from_numpy(decision.zero_point))
-        for name, decision in ledger.rounded().items()
-    }
+    grids = {name: RoundedWeight(decision) for name, decision in ledger.rounded().items()}
 
     def effective() -> dict[str, Tensor]:
         weights: dict[str, Tensor] = {}
@@ -92,12 +89,7 @@ def _effective_weights(module: nn.Module, ledger: Ledger) -> Callable[[], dict[s
             if name in masks:
                 weight = weight * masks[name]
             if name in grids:
-                decision, scale, zero_point = grids[name]
-                rows = decision.codes.shape[0]
-                target = decision.target
-                block = target.block(decision.codes.shape[1])
-                scale, zero_point = (one.expand(rows, -1).contiguous() for one in (scale, zero_point))
-                weight = fake_quantize(weight, scale, zero_point, block, target.low, target.high)
+                weight = grids[name](weight)
             weights[name] = weight
         return weights
 
