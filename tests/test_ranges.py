@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from whit import Int, MinMax, Percentile, PlanError
+from whit import Entropy, Int, MeanSquaredError, MinMax, Percentile, PlanError
 from whit.ranges import Histogram, Range
 
 
@@ -73,8 +73,104 @@ def test_what_lies_outside_is_found_at_its_outer_bins():
 
 def test_a_single_value_is_an_interval_of_one_point():
     observed = Histogram(low=3.0, high=3.0, counts=np.array([0, 7]))
-    for chosen in (MinMax(), Percentile()):
+    for chosen in (MinMax(), Percentile(), MeanSquaredError(), Entropy()):
         assert chosen.interval(observed, BYTE) == (3.0, 3.0)
+
+
+# Ranges that look at the grid.
+
+GRIDS = [Int(bits=bits, symmetric=symmetric, per="tensor") for bits in (2, 4, 8, 16) for symmetric in (True, False)]
+SEARCHED = [MeanSquaredError(), Entropy(), Entropy(steps=7)]
+
+
+def histogram(values, bins=2048):
+    return Histogram(low=float(values.min()), high=float(values.max()), counts=np.histogram(values, bins)[0])
+
+
+def squared_error(values, target, interval):
+    low, high = (np.full((1, 1), end, np.float32) for end in interval)
+    scale, zero_point = target.grid(low, high)
+    row = values.astype(np.float32).reshape(1, -1)
+    rounded = target.dequantize(target.quantize(row, scale, zero_point), scale, zero_point)
+    return float(np.square(rounded.astype(np.float64) - row).mean())
+
+
+@pytest.mark.parametrize("chosen", SEARCHED, ids=str)
+@settings(deadline=None, max_examples=30)
+@given(histograms(), st.sampled_from(GRIDS))
+def test_searched_ranges_stay_within_what_was_seen(chosen, observed, target):
+    low, high = chosen.interval(observed, target)
+    assert observed.low <= low <= high <= observed.high
+
+
+DISTRIBUTIONS = {
+    "normal": lambda rng: rng.normal(size=50_000),
+    "laplace": lambda rng: rng.laplace(size=50_000),
+    "relu": lambda rng: np.maximum(rng.normal(size=50_000), 0),
+    "negative": lambda rng: -rng.exponential(size=50_000),
+    "outlier": lambda rng: np.append(rng.normal(size=50_000), 40.0),
+    "far from zero": lambda rng: rng.normal(size=50_000) + 100,
+}
+
+
+@pytest.mark.parametrize("target", [grid for grid in GRIDS if grid.bits <= 8], ids=str)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_squared_error_is_less_than_that_of_any_other_range(name, target):
+    values = DISTRIBUTIONS[name](np.random.default_rng(0))
+    observed = histogram(values)
+    least = squared_error(values, target, MeanSquaredError().interval(observed, target))
+    others = [MinMax(), Entropy(), *(Percentile(percent=percent) for percent in (99, 99.9, 99.99))]
+    for other in others:
+        assert least <= squared_error(values, target, other.interval(observed, target)) * 1.02
+
+
+def test_the_best_end_of_a_normal_distribution_is_the_known_one():
+    # Uniform quantizers of a normal distribution end at 2.5 to 2.7 standard deviations with 4 bits, at about 3.9 with 8
+    # (Hui and Neuhoff 2001).
+    observed = histogram(np.random.default_rng(0).normal(size=1_000_000))
+    for bits, least, most in ((4, 2.3, 2.8), (8, 3.7, 4.2)):
+        low, high = MeanSquaredError().interval(observed, Int(bits=bits, per="tensor"))
+        assert least < max(-low, high) < most
+
+
+def test_entropy_clips_a_long_tail_and_keeps_a_short_one():
+    rng = np.random.default_rng(0)
+    tail = histogram(np.append(rng.normal(size=100_000), 80.0))
+    assert Entropy().interval(tail, BYTE)[1] < 70
+    short = histogram(np.maximum(rng.normal(size=100_000), 0))
+    assert Entropy().interval(short, BYTE)[1] > 3.5
+
+
+@pytest.mark.parametrize("chosen", SEARCHED, ids=str)
+def test_grids_of_more_levels_than_bins_cover_all_that_was_seen(chosen):
+    observed = histogram(np.random.default_rng(0).normal(size=10_000))
+    assert chosen.interval(observed, Int(bits=16, per="tensor")) == (observed.low, observed.high)
+
+
+@pytest.mark.parametrize("chosen", [MinMax(), Percentile(), *SEARCHED], ids=str)
+@pytest.mark.parametrize("target", GRIDS, ids=str)
+@pytest.mark.parametrize("ends", [(-1.0, 1e30), (-1e30, 0.0), (0.0, 3e38), (-3e38, 3e38), (0.0, 1e-40)])
+def test_outliers_give_a_grid_of_finite_numbers(chosen, target, ends):
+    counts = np.zeros(2048, np.int64)
+    counts[[0, 1, -1]] = (10_000, 3, 1)
+    low, high = chosen.interval(Histogram(low=ends[0], high=ends[1], counts=counts), target)
+    assert ends[0] <= low <= high <= ends[1]
+    scale, zero_point = target.grid(np.float32(low), np.float32(high))
+    assert np.isfinite(scale)
+    assert scale > 0
+    assert target.low <= zero_point <= target.high
+
+
+@pytest.mark.parametrize("chosen", [MinMax(), Percentile(), *SEARCHED], ids=str)
+@pytest.mark.parametrize("value", [-3.0, 0.0, 7.0])
+def test_a_constant_is_its_own_range(chosen, value):
+    observed = Histogram(low=value, high=value, counts=np.zeros(2048, np.int64))
+    assert chosen.interval(observed, BYTE) == (value, value)
+
+
+def test_entropy_tries_at_least_one_interval():
+    with pytest.raises(PlanError, match=r"Entropy\(steps=0\): try at least one interval"):
+        Entropy(steps=0)
 
 
 @pytest.mark.parametrize("percent", [50, 0, 100.5, -1, float("nan")])

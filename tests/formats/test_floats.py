@@ -141,7 +141,7 @@ def test_weights_on_their_grid_stay_where_they_are(target, matrix):
 @settings(deadline=None)
 @given(matrices)
 def test_no_level_is_nearer_than_the_chosen_one(target, matrix):
-    codes, scale, zero_point, _ = Nearest().quantize(matrix, target)
+    codes, scale, _, _ = Nearest().quantize(matrix, target)
     block = target.block(matrix.shape[1])
     step = np.broadcast_to(np.repeat(scale, block, axis=1)[:, : matrix.shape[1]], matrix.shape).astype(np.float64)
     chosen = np.abs(target.levels()[codes - target.low] * step - matrix)

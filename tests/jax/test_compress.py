@@ -151,6 +151,12 @@ def test_pruning_takes_the_smallest_magnitudes(params, scope):
         assert gone.max() <= kept.min()
 
 
+def test_pruned_weights_cannot_be_binary(params):
+    plan = Plan(Prune(amount=0.6), Quantize(weights=Int(bits=1), rules=(Rule(layers="blocks.*"),)))
+    with pytest.raises(PlanError, match=r"params\..*kernel was pruned, and int1 has no zero"):
+        whit.jax.compress(params, plan)
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", [2, 8])
 def test_masks_hold_through_quantize(params, symmetric, bits):

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 import whit
 from whit import decide, formats, store
 from whit.data import Samples
-from whit.ledger import Assigned, Ledger
 from whit.formats import Format
+from whit.ledger import Assigned, Ledger
 from whit.plan import Quantize
 from whit.runtime import open_onnx
 from whit.torch.network import TorchNetwork
