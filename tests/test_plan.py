@@ -55,6 +55,10 @@ def refused(make, message):
             'runtimes round activations to integers only; write Int(bits=8, per="tensor", symmetric=False)',
         ),
         (
+            lambda: Quantize(weights=FP8_E4M3, activations=Int(bits=8, per="tensor")),
+            "and round other weights to int8 themselves; take weights=Int(bits=8) or activations=None",
+        ),
+        (
             lambda: Quantize(weights=8),
             "Quantize(weights=8): the format of weights is an Int, Float or Codebook, such as Int(bits=8)",
         ),

@@ -90,6 +90,8 @@ def quantizes(draw, nested=True):
             lambda pair: pair != (None, None)
         )
     )
+    if activations is not None and not isinstance(weights, Int):
+        weights = None
     return Quantize(
         weights=weights,
         activations=activations,

@@ -94,8 +94,8 @@ class Quantize:
     Attributes:
         weights: Format of the weights, ``Int``, ``Float`` or ``Codebook``; None leaves them as they are.
         activations: Format of the activations that these layers read and hand on: integers of 2 to 16 bits, one scale a
-            tensor, since runtimes have no others. Layers run in integers if weights and activations have at most 8
-            bits. None leaves the activations in floating point.
+            tensor, since runtimes have no others, and beside weights that are integers too. Layers run in integers if
+            both have at most 8 bits. None leaves the activations in floating point.
         method: How the codes of the weights are chosen.
         range: How much of the observed activations the grid covers.
         samples: How many training samples to observe activations on, at most.
@@ -119,6 +119,12 @@ class Quantize:
             )
         if self.activations is not None:
             _check_activations(self.activations)
+            if self.weights is not None and not isinstance(self.weights, Int):
+                raise PlanError(
+                    f"Quantize(weights={self.weights}, activations={self.activations}): runtimes multiply rounded "
+                    "activations by integers only, and round other weights to int8 themselves; take "
+                    "weights=Int(bits=8) or activations=None"
+                )
         if self.samples < 1:
             raise PlanError(f"Quantize(samples={self.samples}): observe at least one sample")
         _same_kind(self)

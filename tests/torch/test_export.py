@@ -168,7 +168,7 @@ def test_codes_are_types_of_onnx_or_places_in_a_table(target: Format, expected: 
     [
         (whit.Int(bits=16), whit.Int(bits=16, per="tensor")),
         (whit.Int(bits=8), whit.Int(bits=12, symmetric=False, per="tensor")),
-        (formats.FP8_E4M3, whit.Int(bits=16, symmetric=False, per="tensor")),
+        (whit.Int(bits=16), whit.Int(bits=16, symmetric=False, per="tensor")),
     ],
     ids=str,
 )
@@ -195,6 +195,19 @@ def test_codes_take_four_bits_where_a_runtime_reads_them_as_such(
     net, ledger, _ = rounded(Quantize(weights=whit.Int(bits=bits), activations=activations))
     model = exported(net, ledger, tmp_path)
     assert initializers(model)["inner.weight:codes"].data_type == expected
+
+
+@pytest.mark.parametrize("alone", [None, Quantize(weights=formats.FP16)], ids=str)
+def test_the_runtime_leaves_floating_point_weights_between_rounded_activations_alone(
+    alone: Quantize | None, tmp_path: Path
+) -> None:
+    rules = (whit.Rule(layers="inner", use=alone),)
+    safe = whit.Int(bits=8, reduce_range=True)
+    net, ledger, samples = rounded(Quantize(weights=safe, activations=BYTE, rules=rules))
+    exported(net, ledger, tmp_path)
+    outputs = open_onnx(tmp_path / "model.onnx")(*samples.inputs)
+    # Rounded to int8 on the runtime's own account they would differ by a thousand times this.
+    assert np.abs(net.predict(samples) - outputs).mean() < 1e-5
 
 
 def test_biases_are_int32_in_the_scale_of_input_times_weight(tmp_path: Path) -> None:
@@ -243,6 +256,8 @@ def test_every_layer_runs_in_integers_in_onnx_runtime(tmp_path: Path) -> None:
 def test_the_whit_file_runs_bit_for_bit_as_the_onnx_file_does(
     weights: Format, activations: whit.Int | None, tmp_path: Path
 ) -> None:
+    if activations is not None and not isinstance(weights, whit.Int):
+        pytest.skip("a plan has no such pair")
     net, ledger, samples = rounded(Quantize(weights=weights, activations=activations))
     exported(net, ledger, tmp_path)
     rest = {name: np.array(x) for name, x in net.values().items() if name not in ledger.given()}
