@@ -108,6 +108,7 @@ DISTRIBUTIONS = {
     "laplace": lambda rng: rng.laplace(size=50_000),
     "relu": lambda rng: np.maximum(rng.normal(size=50_000), 0),
     "negative": lambda rng: -rng.exponential(size=50_000),
+    "mostly negative": lambda rng: np.append(-rng.exponential(size=50_000), 0.5),
     "outlier": lambda rng: np.append(rng.normal(size=50_000), 40.0),
     "far from zero": lambda rng: rng.normal(size=50_000) + 100,
 }

@@ -117,7 +117,9 @@ class MeanSquaredError(Range):
             return product(below if low else (1.0,), above if high else (1.0,))
 
         best = min(pairs(_COARSE, _COARSE), key=error)
-        finer = [[min(factor * one, 1.0) for factor in _FINE] for one in best]
+        # The farther end of a symmetric grid has the smaller factor, and that is the grid's.
+        starts = (min(best),) * 2 if target.low < 0 else best
+        finer = [[min(factor * one, 1.0) for factor in _FINE] for one in starts]
         best = min((best, *pairs(*finer)), key=error)
         return max(observed.low, best[0] * low), min(observed.high, best[1] * high)
 

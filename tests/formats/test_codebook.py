@@ -88,6 +88,14 @@ def test_importance_counts_as_repetition():
     np.testing.assert_allclose(weighted, k_means(np.repeat(values, times), 3), rtol=1e-6)
 
 
+def test_channels_of_very_different_scales_share_a_codebook():
+    matrix = np.array([[8e7, 1, 0, 0, 0.5], [1, -2, 0, 0.25, 0], [1e-20, 2e-20, 0, 0, 1e-21]], np.float32)
+    target = Codebook(k=4, per="channel")
+    codes, scale, zero_point, codebook = Nearest().quantize(matrix, target)
+    weights = target.dequantize(codes, scale, zero_point, codebook)
+    assert (np.abs(weights - matrix) <= np.abs(matrix).max(axis=1, keepdims=True) / 2).all()
+
+
 @pytest.mark.parametrize("outlier", [1e30, np.finfo(np.float32).max, 1e-45])
 def test_outliers_give_finite_centers(outlier):
     values = np.append(np.random.default_rng(0).normal(size=100), [outlier, -outlier]).astype(np.float32)

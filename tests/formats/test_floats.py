@@ -147,7 +147,8 @@ def test_no_level_is_nearer_than_the_chosen_one(target, matrix):
     chosen = np.abs(target.levels()[codes - target.low] * step - matrix)
     for move in (-1, 1):
         other = target.levels()[np.clip(codes + move, target.low, target.high) - target.low]
-        assert (chosen <= np.abs(other * step - matrix) * (1 + 2.0**-20) + step * 2.0**-140).all()
+        # Where two are equally near, the rounding of weights / scale to float32 decides.
+        assert (chosen <= np.abs(other * step - matrix) + np.abs(matrix) * 2.0**-22 + step * 2.0**-140).all()
 
 
 @scaled

@@ -13,6 +13,8 @@ __all__ = ["Codebook", "k_means"]
 
 _FRACTION_BITS = 16
 _MOST_ROUNDS = 300
+_LEAST_MASS = 1e-9
+"""Share of the largest mass that every value has, so that differences of sums are never lost in rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +122,7 @@ def k_means(values: Floats, k: int, importance: NDArray[np.float64] | None = Non
     mass = np.bincount(places.reshape(-1), None if importance is None else importance.reshape(-1))
     # In units of the largest, so that squares are finite.
     unit = float(np.abs(distinct).max())
-    points = _Points(distinct / np.float64(unit), mass / mass.max())
+    points = _Points(distinct / np.float64(unit), np.maximum(mass / mass.max(), _LEAST_MASS))
     shares = (np.arange(k) + 0.5) / k
     starts = (
         points.x[0] + shares * (points.x[-1] - points.x[0]),
@@ -168,7 +170,8 @@ class _Points:
             worst = int(error.argmax())
             edges = np.insert(edges, worst + 1, (edges[worst] + edges[worst + 1]) // 2)
         mass, first, _ = self._sums(edges)
-        return first / mass
+        # Sums over many values leave a rounding error, which must not carry a mean out of its cluster.
+        return np.clip(first / mass, self.x[edges[:-1]], self.x[edges[1:] - 1])
 
     def _edges(self, centers: NDArray[np.float64]) -> NDArray[np.int64]:
         """Where clusters begin and end among the points."""
