@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from whit.formats import Int
+from whit.formats import MXFP4, NVFP4, Codebook, Int
 from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias, matrix
 from whit.quantizers import Nearest
 from whit.store import encode, read
@@ -55,6 +55,7 @@ def whole_ledger():
     grouped = Int(bits=4, per="group", group_size=3)
     plain = Int(bits=8, symmetric=False)
     weights = {"a.weight": (plain, (2, 3, 2)), "b.weight": (grouped, (3, 4))}
+    weights |= {"c.weight": (NVFP4, (2, 20)), "d.weight": (Codebook(k=3), (2, 5)), "e.weight": (MXFP4, (2, 3))}
     decisions = [
         Folded(batch_norm="norm", into="a"),
         Kept(
@@ -92,6 +93,9 @@ RECIPE = [
     {"from": "bias", "of": "c.bias"},
     {"from": "codes", "of": "b.weight", "type": 22, "shape": [3, 4]},
     {"from": "assigned", "of": "b.bias"},
+    {"from": "codes", "of": "c.weight", "type": 21, "shape": [2, 20]},
+    {"from": "levels", "of": "c.weight"},
+    {"from": "levels", "of": "d.weight"},
 ]
 
 

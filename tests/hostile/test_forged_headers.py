@@ -581,7 +581,7 @@ def test_a_bias_comes_after_what_it_refers_to(forger):
     [
         (0, {"from": "nowhere"}, "KeyError: 'nowhere'"),
         (0, {"from": ["codes"]}, "unhashable"),
-        (0, {"of": "c.weight"}, "KeyError: 'c.weight'"),
+        (0, {"of": "z.weight"}, "KeyError: 'z.weight'"),
         (0, {"of": 3}, "3 is not a name"),
         (0, {"type": 1}, "KeyError: 1"),
         (0, {"type": "uint8"}, "'uint8' is not a whole number"),
@@ -595,6 +595,11 @@ def test_a_bias_comes_after_what_it_refers_to(forger):
         (3, {"step": 1}, "has the fields"),
         (7, {"of": "a.weight"}, "KeyError: 'a.weight'"),
         (7, {"of": "b.bias", "name": "w"}, "has the fields"),
+        (8, {"type": 22}, "do not fit into ONNX type 22"),
+        (9, {"of": "b.bias"}, "KeyError: 'b.bias'"),
+        (10, {"of": "c.weight"}, "c.weight:levels stands twice"),
+        (10, {"type": 1}, "has the fields"),
+        (10, {"of": "a.weight"}, "has no table of levels"),
     ],
 )
 def test_a_weight_of_the_network_comes_from_the_ledger(forger, whole, place, fields, message):

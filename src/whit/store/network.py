@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 
 from whit.errors import FileError, ModelError
+from whit.formats import Int
 from whit.ledger import Ledger
 from whit.store.fields import reading, shape, table, text, whole
 from whit.store.onnx_graph import CODES, Initializer, with_initializers
@@ -124,6 +125,8 @@ class _Weights:
             return self._bias(source, name, of)
         decision = self.rounded[of]
         if source == "levels":
+            if isinstance(decision.target, Int):
+                raise ValueError(f"{decision.target} has no table of levels")
             return Initializer.of(name, decision.target.table(decision.codebook))
         sizes = shape(fields["shape"])
         if source == "scale":
