@@ -114,15 +114,18 @@ whit::Matrix<const double> stacked(const Array<double, 3>& a) {
 
 nb::object optimal_brain(nb::handle weights, nb::handle hessian, nb::handle row_weight, nb::handle scale,
                          nb::handle zero_point, std::int64_t group_size, std::int32_t low, std::int32_t high,
-                         double rate, double damping, int sweeps, int threads) {
+                         double rate, double damping, nb::handle mask, int sweeps, int threads) {
     const auto w = array<float, 2>(weights, "weights");
     const auto h = array<double, 3>(hessian, "hessian");
     const auto r = array<double, 1>(row_weight, "row_weight");
     const auto s = array<float, 2>(scale, "scale");
     const auto z = array<std::int32_t, 2>(zero_point, "zero_point");
+    Array<std::uint8_t, 2> kept;
+    whit::Matrix<const std::uint8_t> chosen{nullptr, 0, 0};
+    if (!mask.is_none()) chosen = matrix(kept = array<std::uint8_t, 2>(mask, "mask"));
     whit::Rounding found = without_gil([&] {
         return whit::optimal_brain(matrix(w), {stacked(h), span(r), damping}, {matrix(s), matrix(z), group_size}, low,
-                                   high, rate, sweeps, threads);
+                                   high, rate, sweeps, threads, chosen);
     });
     auto codes = numpy<std::int32_t>(std::move(found.codes), {w.shape(0), w.shape(1)});
     return nb::make_tuple(codes, found.loss, found.bits);
@@ -181,6 +184,12 @@ double model_bits(nb::handle codes) {
     return without_gil([&] { return whit::model_bits(matrix(c)); });
 }
 
+nb::object bit_slopes(nb::handle codes) {
+    const auto c = array<std::int32_t, 2>(codes, "codes");
+    auto slopes = without_gil([&] { return whit::bit_slopes(matrix(c)); });
+    return numpy<float>(std::move(slopes), {2, c.shape(0), c.shape(1)});
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -192,7 +201,8 @@ NB_MODULE(_core, m) {
     m.def("prune", &prune, "scores"_a, "count"_a,
           "A mask that is False at the `count` smallest scores; of equal scores the first goes first.");
     m.def("optimal_brain", &optimal_brain, "weights"_a, "hessian"_a, "row_weight"_a, "scale"_a, "zero_point"_a,
-          "group_size"_a, "low"_a, "high"_a, "rate"_a, "damping"_a, "sweeps"_a = 1, "threads"_a = 1,
+          "group_size"_a, "low"_a, "high"_a, "rate"_a, "damping"_a, "mask"_a = nb::none(), "sweeps"_a = 1,
+          "threads"_a = 1,
           "Codes that minimise row_weight * error^T hessian error + rate * bits, and both sums.");
     m.def("update_params", &update_params, "weights"_a, "mask"_a, "hessian"_a, "damping"_a, "threads"_a = 1,
           "Surviving weights that make up best for those that the mask removes.");
@@ -205,4 +215,5 @@ NB_MODULE(_core, m) {
     m.def("decode", &decode, "encoded"_a, "rows"_a, "columns"_a, "threads"_a = 1,
           "The exact inverse of encode.");
     m.def("model_bits", &model_bits, "codes"_a, "What the profile small would take, in bits.");
+    m.def("bit_slopes", &bit_slopes, "codes"_a, "Bits that a step up from each code, and up to it, would cost.");
 }

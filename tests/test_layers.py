@@ -15,7 +15,7 @@ SOURCES = Path(whit.__file__).parent
 # entry covers a package's modules, unless one of them has an entry for itself.
 LAYERS = (
     ("errors", "_core"),
-    ("formats", "graph", "progress", "data", "finite", "lookup"),
+    ("formats", "graph", "moments", "pricing", "progress", "data", "finite", "lookup"),
     ("ledger", "scores", "ranges", "quantizers", "metrics", "placement", "inputs"),
     ("plan", "coupling", "allocate", "onnx", "bars"),
     ("toml", "network", "jax.pytree"),

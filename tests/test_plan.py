@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from whit import Distill, Finetune, FoldBatchNorm, Int, Magnitude, Plan, PlanError, Prune, Quantize, Rule
-from whit.formats import FP8_E4M3, Codebook
+from whit import Distill, Finetune, FoldBatchNorm, Int, Magnitude, OptimalBrain, Plan, PlanError, Prune, Quantize, Rule
+from whit.formats import FP8_E4M3, NVFP4, Codebook
 from whit.plan import settings
 
 LAYERS = ["stem", "body.0.conv", "body.1.conv", "head"]
@@ -57,6 +57,10 @@ def refused(make, message):
         (
             lambda: Quantize(weights=FP8_E4M3, activations=Int(bits=8, per="tensor")),
             "and round other weights to int8 themselves; take weights=Int(bits=8) or activations=None",
+        ),
+        (
+            lambda: Quantize(weights=NVFP4, method=OptimalBrain()),
+            "it rounds to integers with a zero and float32 scales; take weights=Int(bits=8), or method=Nearest",
         ),
         (
             lambda: Quantize(weights=8),

@@ -28,6 +28,7 @@ PUBLIC = [
     "MinMax",
     "ModelError",
     "Nearest",
+    "OptimalBrain",
     "OutputError",
     "ParityError",
     "Percentile",

@@ -17,7 +17,7 @@ from whit.formats import Codebook, Float, Int
 from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.plan import Distill, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Rule
-from whit.quantizers import Nearest
+from whit.quantizers import Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
 from whit.scores import Magnitude
@@ -42,6 +42,7 @@ __all__ = [
     "MinMax",
     "ModelError",
     "Nearest",
+    "OptimalBrain",
     "OutputError",
     "ParityError",
     "Percentile",

@@ -70,6 +70,7 @@ def optimal_brain(
     high: int,
     rate: float,
     damping: float,
+    mask: NDArray[np.uint8] | None = None,
     sweeps: int = 1,
     threads: int = 1,
 ) -> tuple[NDArray[np.int32], float, float]:
@@ -91,6 +92,7 @@ def optimal_brain(
         high: Largest code.
         rate: Price of a bit, in units of the loss; 0 gives plain OBS rounding.
         damping: Added to each diagonal, as a share of its mean.
+        mask: As ``weights``; where it is 0 the weight stays zero.
         sweeps: How often to go over the matrix, each time with the model that the last left.
         threads: Threads that spread the errors.
 
@@ -162,3 +164,14 @@ def decode(encoded: NDArray[np.uint8], rows: int, columns: int, threads: int = 1
 
 def model_bits(codes: NDArray[np.int32]) -> float:
     """What ``encode(codes, "small")`` would take, in bits, up to a few bytes a chunk; nothing is coded."""
+
+def bit_slopes(codes: NDArray[np.int32]) -> NDArray[np.float32]:
+    """What a step from one code to the next would cost in bits, in the place of each code; nothing is coded.
+
+    Args:
+        codes: ``(rows, columns)``.
+
+    Returns:
+        ``(2, rows, columns)``: bits of ``code + 1`` minus bits of ``code``, then bits of ``code`` minus bits of
+        ``code - 1``, by the adaptive model of ``encode(codes, "small")``, for the codes around it as they are.
+    """

@@ -1,6 +1,7 @@
 """Run a plan on a network: decide, apply, record, and measure what comes out."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,11 +15,12 @@ from whit.data import Array, Data, Samples, as_data
 from whit.decide import Cut, Skipped
 from whit.errors import ModelError, PlanError, listed
 from whit.graph import Graph
-from whit.ledger import Assigned, Ledger
+from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
 from whit.measure import Figures, Parity
 from whit.metrics import Metric, named
 from whit.network import Network
 from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.pricing import reach
 from whit.progress import Progress
 from whit.runtime import load, open_onnx
 from whit.toml import dumps
@@ -27,6 +29,10 @@ __all__ = ["Result", "compress"]
 
 Model = TypeVar("Model")
 _TOLERANCE = 1e-4
+_GROWTH = 0.01
+"""Where the search for a price begins: a bit for every weight costs as much as this growth of the loss."""
+
+Rounding = tuple[list[Rounded | RoundedActivation | Assigned], list[Skipped]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,18 +172,49 @@ class _Run:
             case Prune():
                 self._cut(step)
             case Quantize():
-                decisions, skipped = decide.rounding(step, self.network, self.ledger, self.data.train)
+                decisions, skipped = self._rounding(step)
                 if not decisions:
                     raise PlanError(f"Quantize: nothing could be quantized; {decide.reasons(skipped)}")
                 self.skipped += skipped
                 self._record(decisions)
             case Finetune():
-                self.network.finetune_(step, self.data.train, self.metric, self.ledger, self.original, self.progress)
-                self._record(decide.re_rounded(self.network, self.ledger))
+                self._record(
+                    self.network.finetune_(
+                        step, self.data.train, self.metric, self.ledger, self.original, self.progress
+                    )
+                )
 
-    def _record(self, decisions: Any) -> None:
+    def _rounding(self, step: Quantize) -> Rounding:
+        """What a step rounds, at the price of a bit that its target asks for."""
+
+        def at(step: Quantize) -> Rounding:
+            return decide.rounding(step, self.network, self.ledger, self.data.train, self.metric.loss)
+
+        def attempt(rate: float) -> tuple[Rounding, int]:
+            with self.progress.bar(f"trying a price of {rate:.2g} a bit", 1):
+                found = at(step.at(rate))
+            return found, self._size_with(found[0])
+
+        if step.target_bytes is None:
+            return at(step)
+        weights = sum(array.size for array in self.network.parameters().values())
+        return reach(step.target_bytes, _GROWTH / max(weights, 1), attempt)
+
+    def _size_with(self, decisions: Sequence[Decision]) -> int:
+        """Bytes of the file, if these decisions were the last."""
+        trial = _Run(self.network, self.data, self.metric, Progress())
+        trial.ledger = self.ledger
+        trial._record(decisions)
+        trial.settle()
+        with TemporaryDirectory(prefix="whit-") as folder:
+            path = Path(folder) / "model.onnx"
+            trial.network.export(path, trial.ledger)
+            return len(store.encode(trial.ledger, path.read_bytes(), {}))
+
+    def _record(self, decisions: Sequence[Decision]) -> None:
+        """Apply decisions, and note all but plain values, which stand when the last step is done."""
         self.network.apply_(decisions)
-        self.ledger = self.ledger.record(*decisions)
+        self.ledger = self.ledger.record(*(one for one in decisions if not isinstance(one, Assigned)))
 
     def _cut(self, step: Prune) -> None:
         """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""

@@ -161,6 +161,8 @@ class _Carrier:
                 self._conv(operation)
             case "linear":
                 self._linear(operation)
+            case "embedding":
+                self._embedding(operation)
             case "batch_norm":
                 self._batch_norm(operation)
             case "pool" | "max_pool" | "mean":
@@ -203,6 +205,12 @@ class _Carrier:
         reason = f"read by {operation.layer or weight} beside features that cannot be cut"
         self.unite(self.along(x, -1, reason), self.axis(weight, 1), reason)
         self._matrix_output(operation, self.axis(weight, 0), axis=len(self.graph.shape(operation.output)) - 1)
+
+    def _embedding(self, operation: Operation) -> None:
+        weight = operation.inputs[1]
+        self.freeze(self.axis(weight, 0), f"{operation.layer or weight} has a row for everything it may be asked for")
+        rank = len(self.graph.shape(operation.output))
+        self._set(operation, self.axis(weight, 1).reshape([1] * (rank - 1) + [-1]))
 
     def _matrix_output(self, operation: Operation, made: Labels, axis: int) -> None:
         if not self.graph.is_parameter(operation.inputs[1]):

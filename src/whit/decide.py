@@ -1,7 +1,7 @@
 """What each step chooses: from a network and a step to decisions, without changing anything."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from whit.allocate import keep_units, keep_weights
 from whit.coupling import Group, couple, is_depthwise
 from whit.data import Array, Samples
-from whit.errors import ModelError, PlanError
-from whit.formats import Floats, Int
+from whit.errors import PlanError
+from whit.formats import Floats, Int, short
 from whit.graph import Graph, Layer
 from whit.ledger import (
+    Assigned,
     Axis,
     Folded,
     Kept,
@@ -24,6 +25,7 @@ from whit.ledger import (
     RoundedBias,
     matrix,
 )
+from whit.metrics import Loss
 from whit.network import Network
 from whit.placement import integer_inputs, rounded_activations
 from whit.plan import Prune, Quantize, settings
@@ -38,7 +40,6 @@ __all__ = [
     "cutting",
     "folds",
     "mask_weights",
-    "re_rounded",
     "reasons",
     "round_weights",
     "rounding",
@@ -113,13 +114,20 @@ def mask_weights(step: Prune, weights: Sequence[Weight]) -> list[Masked]:
     return [Masked(parameter=name, mask=mask) for name, mask in masks.items()]
 
 
-def round_weights(step: Quantize, weights: Sequence[Weight]) -> tuple[list[Rounded], list[Skipped]]:
+def round_weights(
+    step: Quantize, weights: Sequence[Weight], chosen: Mapping[str, Quantize] | None = None
+) -> tuple[list[Rounded], list[Skipped]]:
     """Codes of the weights that a step quantizes, and the weights that cannot hold what codes stand for.
+
+    Args:
+        step: With its rules.
+        weights: Of layers.
+        chosen: The settings by layer, where they are known already.
 
     Raises:
         PlanError: A rule matches none of the layers.
     """
-    chosen = settings(step, [weight.layer for weight in weights])
+    chosen = settings(step, [weight.layer for weight in weights]) if chosen is None else chosen
     decisions: list[Rounded] = []
     skipped: list[Skipped] = []
     for layer, parameter, values, axis in weights:
@@ -220,9 +228,9 @@ def cutting(cuts: Sequence[Cut], graph: Graph) -> list[Kept]:
 
 
 def rounding(
-    step: Quantize, network: Network, ledger: Ledger, samples: Samples
-) -> tuple[list[Rounded | RoundedActivation], list[Skipped]]:
-    """Codes of weights and grids of activations.
+    step: Quantize, network: Network, ledger: Ledger, samples: Samples, loss: Loss
+) -> tuple[list[Rounded | RoundedActivation | Assigned], list[Skipped]]:
+    """Grids of activations, codes of weights, and the biases that make up for what codes miss.
 
     Raises:
         PlanError: A layer is followed by a batch normalisation that runtimes would merge into its codes.
@@ -235,11 +243,27 @@ def rounding(
             f"Quantize: {unfolded[0]} is followed by a batch normalisation, which a runtime would multiply into the "
             "rounded weights; put FoldBatchNorm before Quantize"
         )
-    rounded, skipped = round_weights(step, _weights(list(layers.values()), network))
-    check_masks(rounded, ledger)
-    decisions: list[Rounded | RoundedActivation] = [*rounded]
+    activations, skipped = _rounded_activations(step, chosen, graph, network, ledger, samples)
+    if any(use.method.observes for use in chosen.values()):
+        weights, left = _rounded_in_turn(step, list(layers.values()), network, activations, samples, loss)
+    else:
+        weights, left = round_weights(step, _weights(list(layers.values()), network))
+    check_masks([one for one in weights if isinstance(one, Rounded)], ledger)
+    return [*activations, *weights], [*left, *skipped]
+
+
+def _rounded_activations(
+    step: Quantize,
+    chosen: Mapping[str, Quantize],
+    graph: Graph,
+    network: Network,
+    ledger: Ledger,
+    samples: Samples,
+) -> tuple[list[RoundedActivation], list[Skipped]]:
+    """Grids for the activations around the layers whose settings ask for them."""
+    layers = {layer.name: layer for layer in graph.layers()}
     uses = {layers[name].weight: use for name, use in chosen.items() if use.activations is not None}
-    skipped += [
+    skipped = [
         Skipped(
             step="quantize",
             layer=layer.name,
@@ -251,11 +275,55 @@ def rounding(
     places = {name: uses[weight] for name, weight in rounded_activations(graph, uses).items()}
     places = {name: use for name, use in places.items() if name not in ledger.activations()}
     observed = network.observe(list(places), samples, step.samples) if places else {}
+    decisions: list[RoundedActivation] = []
     for name, use in places.items():
         assert use.activations is not None  # uses holds no others
         low, high = use.range.interval(observed[name], use.activations)
         scale, zero_point = use.activations.grid(np.asarray(low, np.float32), np.asarray(high, np.float32))
         decisions.append(RoundedActivation(tensor=name, target=use.activations, scale=scale, zero_point=zero_point))
+    return decisions, skipped
+
+
+def _rounded_in_turn(
+    step: Quantize,
+    layers: Sequence[Layer],
+    network: Network,
+    activations: Sequence[RoundedActivation],
+    samples: Samples,
+    loss: Loss,
+) -> tuple[list[Rounded | Assigned], list[Skipped]]:
+    """Codes of one layer after the other, each from what reaches it through what was rounded before."""
+    working = network.copy()
+    working.apply_(activations)
+    costs = network.sensitivities([layer.weight for layer in layers], samples, step.samples, loss)
+    decisions: list[Rounded | Assigned] = []
+    skipped: list[Skipped] = []
+    chosen = settings(step, [layer.name for layer in layers])
+    for layer, weight in zip(layers, _weights(layers, network), strict=True):
+        use = chosen.get(layer.name)
+        if use is None or use.weights is None or not use.method.observes or weight.values.dtype != np.float32:
+            alone, left = round_weights(step, [weight], chosen)
+            decisions += alone
+            skipped += left
+            working.apply_(alone)
+            continue
+        cost = costs.get(layer.weight)
+        moments = working.moments(layer, network, samples, step.samples, cost) if cost is not None else None
+        if moments is None:
+            reason = "what it reads could not be seen; quantize it with method=Nearest() by a rule"
+            skipped.append(Skipped(step="quantize", layer=layer.name, reason=reason))
+            continue
+        before = matrix(weight.values, weight.axis)
+        rounded = Rounded.of(
+            layer.weight, use.weights, weight.values.shape, use.method.quantize(before, use.weights, moments)
+        )
+        made: list[Rounded | Assigned] = [rounded]
+        if layer.bias is not None:
+            bias = network.values()[layer.bias]
+            moved = (bias + moments.shift(before, matrix(rounded.values()))).astype(bias.dtype)
+            made.append(Assigned(parameter=layer.bias, values=short(moved) if use.method.short else moved))
+        working.apply_(made)
+        decisions += made
     return decisions, skipped
 
 
@@ -274,20 +342,6 @@ def biases(network: Network, ledger: Ledger) -> list[RoundedBias]:
             decision = RoundedBias.of(bias[0], values[bias[0]], weight, activations[source])
             found.setdefault(bias[0], []).append(decision)
     return [every[0] for every in found.values() if all(np.array_equal(one.scale, every[0].scale) for one in every)]
-
-
-def re_rounded(network: Network, ledger: Ledger) -> list[Rounded]:
-    """The codes of weights that were trained on their grids."""
-    values = network.values()
-    found: list[Rounded] = []
-    for name, old in ledger.rounded().items():
-        weights = matrix(values[name], old.axis)
-        codes = old.target.quantize(weights, old.scale, old.zero_point, old.codebook)
-        new = replace(old, codes=codes)
-        if not np.array_equal(new.values(), values[name]):
-            raise ModelError(f"{name} does not lie on its grid after fine-tuning; this is a bug in whit")
-        found.append(new)
-    return found
 
 
 def _weights(layers: Sequence[Layer], network: Network) -> list[Weight]:

@@ -9,6 +9,7 @@ kind             inputs                                 attributes
 ===============  =====================================  =============================================
 ``conv``         x, weight, bias or none                ``groups``
 ``linear``       x, weight, bias or none
+``embedding``    places, weight
 ``batch_norm``   x, weight, bias, mean, variance
 ``pool``         x                                      averages over windows of the axes after the first two
 ``max_pool``     x
@@ -78,6 +79,7 @@ class Layer:
         weight: Name of the weight parameter.
         bias: Name of the bias parameter, if there is one.
         macs: Multiply-accumulate operations for one sample, over all uses of the layer.
+        uses: How often one pass through the network uses it.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Layer:
     weight: str
     bias: str | None
     macs: int
+    uses: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +130,7 @@ class Graph:
     def matrix_operations(self) -> Iterator[Operation]:
         """The operations whose weight is a parameter: each is a use of a ``Layer``."""
         for operation in self.operations:
-            if operation.kind in ("conv", "linear") and self.is_parameter(operation.inputs[1]):
+            if operation.kind in ("conv", "linear", "embedding") and self.is_parameter(operation.inputs[1]):
                 yield operation
 
     def layers(self) -> tuple[Layer, ...]:
@@ -135,10 +138,12 @@ class Graph:
         found: dict[str, Layer] = {}
         for operation in self.matrix_operations():
             weight = operation.inputs[1]
-            macs = self.macs_of(operation) + (found[weight].macs if weight in found else 0)
+            before = found.get(weight)
+            macs = self.macs_of(operation) + (before.macs if before else 0)
+            uses = 1 + (before.uses if before else 0)
             bias = next((name for name in operation.inputs[2:3] if self.is_parameter(name)), None)
             name = weight.rpartition(".")[0] or weight
-            found[weight] = Layer(name=name, kind=operation.kind, weight=weight, bias=bias, macs=macs)
+            found[weight] = Layer(name=name, kind=operation.kind, weight=weight, bias=bias, macs=macs, uses=uses)
         return tuple(found.values())
 
     def consumers(self) -> dict[str, list[Operation]]:

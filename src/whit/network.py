@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from whit.data import Array, Samples
-from whit.graph import Graph
-from whit.ledger import Decision, Folded, Ledger
-from whit.metrics import Metric
+from whit.graph import Graph, Layer
+from whit.ledger import Decision, Folded, Ledger, Rounded
+from whit.metrics import Loss, Metric
+from whit.moments import Moments, Sensitivity
 from whit.plan import Finetune
 from whit.progress import Progress
 from whit.ranges import Histogram
@@ -47,6 +48,16 @@ class Network(ABC):
         """What the values of activations are over the first ``most`` samples."""
 
     @abstractmethod
+    def sensitivities(self, weights: Sequence[str], samples: Samples, most: int, loss: Loss) -> dict[str, Sensitivity]:
+        """What errors in weights cost, over the first ``most`` samples; those whose use cannot be seen are left out."""
+
+    @abstractmethod
+    def moments(
+        self, layer: Layer, original: "Network", samples: Samples, most: int, sensitivity: Sensitivity
+    ) -> Moments | None:
+        """What a layer reads over the first ``most`` samples, here and in ``original``; None where nothing is seen."""
+
+    @abstractmethod
     def finetune_(
         self,
         step: Finetune,
@@ -55,8 +66,12 @@ class Network(ABC):
         ledger: Ledger,
         teacher: "Network",
         progress: Progress,
-    ) -> None:
-        """Train in place: masks hold, weights and activations that are rounded are trained through the rounding."""
+    ) -> Sequence[Rounded]:
+        """Train in place: masks hold, weights and activations that are rounded are trained through the rounding.
+
+        Returns:
+            The new codes of every weight that the ledger rounds.
+        """
 
     @abstractmethod
     def predict(self, samples: Samples, most: int | None = None) -> Array:

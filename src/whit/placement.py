@@ -36,8 +36,14 @@ def rounded_activations(graph: Graph, weights: Collection[str]) -> dict[str, str
 def integer_inputs(graph: Graph, weights: Collection[str]) -> list[tuple[Operation, str]]:
     """The layers with these weights, each with the activation whose rounding reaches its input."""
     placement = _Placement(graph)
-    operations = [operation for operation in graph.matrix_operations() if operation.inputs[1] in weights]
+    operations = _integer(graph, weights)
     return [(operation, placement.source(operation.inputs[0])) for operation in operations]
+
+
+def _integer(graph: Graph, weights: Collection[str]) -> list[Operation]:
+    """The operations that multiply with these weights; a table of embeddings is only looked up in."""
+    every = graph.matrix_operations()
+    return [operation for operation in every if operation.inputs[1] in weights and operation.kind != "embedding"]
 
 
 class _Placement:
@@ -48,7 +54,7 @@ class _Placement:
 
     def place(self, weights: Collection[str]) -> dict[str, str]:
         chosen: dict[str, str] = {}
-        integer = [operation for operation in self.graph.matrix_operations() if operation.inputs[1] in weights]
+        integer = _integer(self.graph, weights)
         for operation in integer:
             chosen.setdefault(self.source(operation.inputs[0]), operation.inputs[1])
         for operation in self.graph.operations:

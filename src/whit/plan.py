@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from whit.errors import PlanError, listed
 from whit.formats import Format, Int
-from whit.quantizers import Nearest, Quantizer
+from whit.quantizers import Nearest, OptimalBrain, Quantizer
 from whit.ranges import MinMax, Range
 from whit.scores import Magnitude, Score
 
@@ -98,7 +98,9 @@ class Quantize:
             both have at most 8 bits. None leaves the activations in floating point.
         method: How the codes of the weights are chosen.
         range: How much of the observed activations the grid covers.
-        samples: How many training samples to observe activations on, at most.
+        samples: How many training samples to observe activations on, and what layers read, at most.
+        target_bytes: With ``method=OptimalBrain(...)``: choose its ``rate`` so that the ``.whit`` file, if it were
+            written after this step, has at most this many bytes and hardly fewer.
         rules: Other settings for some layers.
     """
 
@@ -107,6 +109,7 @@ class Quantize:
     method: Quantizer = Nearest()
     range: Range = MinMax()
     samples: int = 512
+    target_bytes: int | None = None
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
@@ -117,6 +120,8 @@ class Quantize:
                 f"Quantize(weights={self.weights!r}): the format of weights is an Int, Float or Codebook, such as "
                 "Int(bits=8)"
             )
+        if self.weights is not None and isinstance(self.method, OptimalBrain):
+            _check_plain(self.weights)
         if self.activations is not None:
             _check_activations(self.activations)
             if self.weights is not None and not isinstance(self.weights, Int):
@@ -127,7 +132,29 @@ class Quantize:
                 )
         if self.samples < 1:
             raise PlanError(f"Quantize(samples={self.samples}): observe at least one sample")
+        if self.target_bytes is not None and self.target_bytes < 1:
+            raise PlanError(f"Quantize(target_bytes={self.target_bytes}): a file has at least one byte")
+        if self.target_bytes is not None and not self._priced():
+            raise PlanError(
+                f"Quantize(target_bytes={self.target_bytes}, method={self.method}): only OptimalBrain has a price of a "
+                "bit to reach a size by; use method=OptimalBrain()"
+            )
         _same_kind(self)
+        for rule in self.rules:
+            if isinstance(rule.use, Quantize) and rule.use.target_bytes is not None:
+                raise PlanError(f"the rule for {rule.layers!r} has target_bytes of its own; a file has one size")
+
+    def _priced(self) -> bool:
+        uses = [self, *(rule.use for rule in self.rules if isinstance(rule.use, Quantize))]
+        return any(isinstance(use.method, OptimalBrain) for use in uses)
+
+    def at(self, rate: float) -> "Quantize":
+        """The step with another price of a bit, wherever it has one, and no target."""
+        rules = tuple(
+            replace(rule, use=rule.use.at(rate)) if isinstance(rule.use, Quantize) else rule for rule in self.rules
+        )
+        method = replace(self.method, rate=rate) if isinstance(self.method, OptimalBrain) else self.method
+        return replace(self, method=method, rules=rules, target_bytes=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +185,17 @@ class Finetune:
 
     Attributes:
         epochs: Passes over the training samples; a fraction stops within a pass.
-        learning_rate: Highest rate, reached after a short warm-up and then lowered along a cosine to zero.
+        learning_rate: Highest rate, reached after a short warm-up and then lowered along a cosine to zero. Of weights
+            that are rounded it is the rate of ``weight / scale``, times 10.
+        trains: Of weights that are rounded: their ``"codes"``, their ``"scales"``, or ``"both"`` (the learned steps of
+            Esser et al. 2020). With ``"scales"`` other weights of two axes or more stay as they are too, so that a few
+            hundred samples suffice. Biases and the like are always trained; scales of other formats than float32, and
+            codebooks, never.
+        rate: Price of a bit, in units of the loss of a sample: codes are trained to be cheap too, by the code lengths
+            of the codec's own adaptive model, interpolated between codes. Needs codes to train.
+        samples: Train on the first ``samples`` only; None trains on all.
+        augment: Changes to the images of every batch that leave their meaning: ``"flip"`` left and right, ``"shift"``
+            by up to an eighth.
         batch_size: Samples a step.
         optimizer: ``"adamw"`` or ``"sgd"`` with Nesterov momentum 0.9.
         weight_decay: Decoupled with AdamW, on weight matrices only.
@@ -169,6 +206,10 @@ class Finetune:
 
     epochs: float
     learning_rate: float = 1e-3
+    trains: Literal["codes", "scales", "both"] = "codes"
+    rate: float = 0.0
+    samples: int | None = None
+    augment: tuple[Literal["flip", "shift"], ...] = ()
     batch_size: int = 128
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 0.0
@@ -185,6 +226,17 @@ class Finetune:
             raise PlanError(f"Finetune(batch_size={self.batch_size}): a batch holds at least one sample")
         if not (self.weight_decay >= 0 and isfinite(self.weight_decay)):
             raise PlanError(f"Finetune(weight_decay={self.weight_decay}): it is zero or a positive number")
+        if not (self.rate >= 0 and isfinite(self.rate)):
+            raise PlanError(f"Finetune(rate={self.rate}): a price of a bit is zero or a positive number")
+        if self.rate > 0 and self.trains == "scales":
+            raise PlanError(
+                f'Finetune(rate={self.rate}, trains="scales"): only codes take bits; train "codes" or "both"'
+            )
+        if self.samples is not None and self.samples < 1:
+            raise PlanError(f"Finetune(samples={self.samples}): train on at least one sample")
+        for change in self.augment:
+            _choice("Finetune", "augment", change, ("flip", "shift"))
+        _choice("Finetune", "trains", self.trains, ("codes", "scales", "both"))
         _choice("Finetune", "optimizer", self.optimizer, ("adamw", "sgd"))
         losses = ("cross_entropy", "mean_squared_error", "mean_absolute_error")
         if self.loss is not None:
@@ -215,6 +267,11 @@ class Plan:
                 raise PlanError(f"{step!r} is not a step; steps are FoldBatchNorm, Prune, Quantize and Finetune")
         quantized: Quantize | None = None
         for place, step in enumerate(steps, 1):
+            if quantized is None and isinstance(step, Finetune) and (step.rate > 0 or step.trains != "codes"):
+                raise PlanError(
+                    f"step {place} (Finetune with trains={step.trains!r}, rate={step.rate}) needs codes, which only "
+                    "Quantize makes. Put it after Quantize"
+                )
             if quantized is not None and isinstance(step, FoldBatchNorm | Prune):
                 raise PlanError(
                     f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "
@@ -266,6 +323,15 @@ def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
         raise PlanError(
             f"Quantize(weights={step.weights}) has no zero for the weights that Prune leaves out; take "
             "Int(bits=2), whose codes are -1, 0 and 1, or drop the Prune step"
+        )
+
+
+def _check_plain(target: Format) -> None:
+    """Raise ``PlanError`` for formats that OptimalBrain has no recursion for."""
+    if not isinstance(target, Int) or not target.has_zero or target.scale != "float32":
+        raise PlanError(
+            f"Quantize(weights={target}, method=OptimalBrain(...)): it rounds to integers with a zero and float32 "
+            'scales; take weights=Int(bits=8), or method=Nearest(clip="mse") with this format'
         )
 
 

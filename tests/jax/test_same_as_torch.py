@@ -54,7 +54,7 @@ def torch_ledger(plan, network, samples):
         if isinstance(step, Prune):
             decisions = decide.single_weights(step, network)
         else:
-            decisions, skipped = decide.rounding(step, network, ledger, samples)
+            decisions, skipped = decide.rounding(step, network, ledger, samples, "cross_entropy")
             assert not skipped
         network.apply_(decisions)
         ledger = ledger.record(*decisions)

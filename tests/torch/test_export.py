@@ -45,7 +45,7 @@ def rounded(step: Quantize) -> tuple[TorchNetwork, Ledger, Samples]:
     net = TorchNetwork.of(Residual(), samples)
     ledger = Ledger().record(*net.foldable())
     net.apply_(ledger.structure)
-    decisions, _ = decide.rounding(step, net, ledger, samples)
+    decisions, _ = decide.rounding(step, net, ledger, samples, "cross_entropy")
     net.apply_(decisions)
     ledger = ledger.record(*decisions)
     biases = decide.biases(net, ledger)
@@ -283,7 +283,7 @@ def test_rounding_before_folding_is_refused_with_what_to_do() -> None:
     with pytest.raises(
         whit.PlanError, match=r"stem is followed by a batch normalisation.*FoldBatchNorm before Quantize"
     ):
-        decide.rounding(Quantize(), TorchNetwork.of(Residual(), samples), Ledger(), samples)
+        decide.rounding(Quantize(), TorchNetwork.of(Residual(), samples), Ledger(), samples, "cross_entropy")
 
 
 def test_a_module_that_returns_more_than_a_tensor_is_refused() -> None:

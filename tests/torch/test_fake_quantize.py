@@ -12,7 +12,8 @@ from whit import formats
 from whit.formats import Codebook, Format, Int
 from whit.ledger import Rounded
 from whit.quantizers import Nearest
-from whit.torch.fake_quantize import RoundedWeight, fake_quantize
+from whit.torch.fake_quantize import fake_quantize
+from whit.torch.rounded import RoundedWeight
 
 FORMATS = [
     Int(bits=bits, symmetric=symmetric, per=per, group_size=size)  # type: ignore[arg-type]
@@ -50,21 +51,25 @@ def test_rounded_weights_are_those_of_the_format_bit_for_bit(target: Format) -> 
     random = np.random.default_rng(0)
     weights = random.normal(size=(6, 3, 3)).astype(np.float32)
     found = Nearest().quantize(weights.reshape(6, -1), target)
-    rounder = RoundedWeight(Rounded.of("w", target, weights.shape, found))
+    rounder = RoundedWeight(Rounded.of("w", target, weights.shape, found), None)
+    np.testing.assert_array_equal(rounder.values().detach().numpy(), rounder.decision.values())
+    spread = np.repeat(found.scale, target.block(9), axis=1)[:, :9]
     ties = target.levels(found.codebook)[: weights.size - 4]
     ties = (ties[:-1] + ties[1:])[: weights.size] / 2
     for given_weights in (weights, 3 * weights, np.zeros_like(weights), np.resize(ties, weights.shape)):
         codes = target.quantize(given_weights.reshape(6, -1), *found[1:])
         expected = target.dequantize(codes, *found[1:]).reshape(weights.shape)
-        np.testing.assert_array_equal(rounder(torch.from_numpy(given_weights)).numpy(), expected)
+        rounder.latent = torch.from_numpy(given_weights.reshape(6, -1) / spread)
+        np.testing.assert_array_equal(rounder.values().numpy(), expected)
+        np.testing.assert_array_equal(rounder.decided(brief=False).codes, codes)
 
 
 def test_the_gradient_of_levels_passes_up_to_half_a_step_beyond_the_last() -> None:
     target = replace(formats.FP4_E2M1, per="tensor")
     found = Nearest().quantize(np.array([[6.0, 1.0, 0.0, 0.0]], np.float32), target)
-    rounder = RoundedWeight(Rounded.of("w", target, (1, 4), found))
-    x = torch.tensor([[-9.0, -6.9, 0.3, 7.1]], requires_grad=True)
-    rounder(x).sum().backward()
+    rounder = RoundedWeight(Rounded.of("w", target, (1, 4), found), None)
+    x = rounder.latent = torch.tensor([[-9.0, -6.9, 0.3, 7.1]], requires_grad=True)
+    rounder.values().sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [[0, 1, 1, 0]]
 

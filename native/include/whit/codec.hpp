@@ -147,4 +147,24 @@ inline double model_bits(Matrix<const std::int32_t> codes) {
     return sum;
 }
 
+/// What a step up from each code would cost in bits in its place, and a step up to it from the code below: two
+/// matrices, one behind the other. A code beside it costs what the model of the profile `small` says.
+inline std::vector<float> bit_slopes(Matrix<const std::int32_t> codes) {
+    const std::size_t columns = codes.columns();
+    const detail::Chunks chunks(Profile::small, codes.rows(), columns);
+    std::vector<float> slopes(2 * codes.rows() * columns);
+    float* below = slopes.data() + codes.rows() * columns;
+    for (std::size_t i = 0; i < chunks.count(); ++i) {
+        const std::size_t first = chunks.first(i);
+        const auto visit = [&](std::size_t place, std::int32_t symbol, int level, const SymbolModel& model) {
+            const std::size_t target = (place % codes.rows()) * columns + first + place / codes.rows();
+            const float own = model.bits(symbol, level);
+            slopes[target] = model.bits(symbol + 1, level) - own;
+            below[target] = own - model.bits(symbol - 1, level);
+        };
+        detail::for_each_small(detail::transposed(codes, first, chunks.last(i)), codes.rows(), visit);
+    }
+    return slopes;
+}
+
 }  // namespace whit

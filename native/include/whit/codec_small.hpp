@@ -54,20 +54,29 @@ inline std::vector<std::int32_t> decode_small(Reader& reader, std::size_t rows, 
     return symbols;
 }
 
-inline double small_bits(const std::vector<std::int32_t>& symbols, std::size_t rows) {
+/// Calls `visit(place, symbol, level, model)` before each symbol of a chunk is learned, without coding anything.
+template <typename Visit>
+void for_each_small(const std::vector<std::int32_t>& symbols, std::size_t rows, const Visit& visit) {
     const std::int32_t centre = centre_of(symbols);
     SymbolModel model;
     Neighbourhood near(rows, mean_of(symbols, centre));
-    double sum = 0;
-    for (auto symbol = symbols.begin(); symbol != symbols.end();) {
+    for (std::size_t place = 0; place < symbols.size();) {
         near.begin_column();
-        for (std::size_t row = 0; row < rows; ++row, ++symbol) {
+        for (std::size_t row = 0; row < rows; ++row, ++place) {
+            const std::int32_t symbol = symbols[place] - centre;
             const int level = near.level(row);
-            sum += static_cast<double>(model.bits(*symbol - centre, level));
-            model.update(*symbol - centre, level);
-            near.push(row, *symbol - centre);
+            visit(place, symbol, level, model);
+            model.update(symbol, level);
+            near.push(row, symbol);
         }
     }
+}
+
+inline double small_bits(const std::vector<std::int32_t>& symbols, std::size_t rows) {
+    double sum = 0;
+    for_each_small(symbols, rows, [&](std::size_t, std::int32_t symbol, int level, const SymbolModel& model) {
+        sum += static_cast<double>(model.bits(symbol, level));
+    });
     return sum;
 }
 

@@ -190,11 +190,12 @@ private:
 /// 1993; Frantar et al. 2023), with the bits of an adaptive model that learns as it goes.
 ///
 /// For each weight the code nearest to what the column aims at, its two neighbours, the next one towards zero and
-/// zero itself are tried. With `sweeps` above 1 the whole is done again, with the model that the sweep before left.
+/// zero itself are tried. Where `mask`, of the shape of the weights or empty, is 0, the weight stays zero. With `sweeps` above 1 the whole is done again, with the model that the sweep before left.
 /// Invariants: with lambda 0 and a diagonal H the codes are those of `quantize`; the codes of a column do not depend
 /// on `threads`, since codes are chosen in order and only the spreading of errors is shared out.
 inline Rounding optimal_brain(Matrix<const float> weights, const Curvature& curvature, const Affine& affine,
-                              std::int32_t low, std::int32_t high, double lambda, int sweeps = 1, int threads = 1) {
+                              std::int32_t low, std::int32_t high, double lambda, int sweeps = 1, int threads = 1,
+                              Matrix<const std::uint8_t> mask = {nullptr, 0, 0}) {
     detail::check(affine, weights.rows(), weights.columns());
     detail::check_range(affine, low, high);
     detail::check_finite(weights);
@@ -205,6 +206,11 @@ inline Rounding optimal_brain(Matrix<const float> weights, const Curvature& curv
     if (sweeps < 1) throw std::invalid_argument("sweeps is " + std::to_string(sweeps) + ", but 1 is the least.");
     const std::size_t rows = weights.rows();
     const std::size_t columns = weights.columns();
+    const bool masked = mask.flat().size() > 0;
+    if (masked && (mask.rows() != rows || mask.columns() != columns)) {
+        throw std::invalid_argument("mask has shape " + detail::shape(mask.rows(), mask.columns()) +
+                                    ", but the weights have shape " + detail::shape(rows, columns) + ".");
+    }
     Rounding result;
     result.codes.assign(rows * columns, 0);
     detail::Recursion recursion(weights, curvature, threads);
@@ -232,13 +238,14 @@ inline Rounding optimal_brain(Matrix<const float> weights, const Curvature& curv
             const std::int32_t highest = high - zero;
             const double quotient = static_cast<double>(wanted[i] / scale);
             const double bounded = std::clamp(quotient, static_cast<double>(lowest), static_cast<double>(highest));
-            const auto nearest = static_cast<std::int32_t>(std::llrint(bounded));
+            const bool gone = masked && mask.row(i)[j] == 0;
+            const auto nearest = gone ? 0 : static_cast<std::int32_t>(std::llrint(bounded));
             const std::int32_t towards = nearest > 0 ? -1 : 1;
             const int level = near.level(i);
             std::int32_t best = nearest;
             const double pivot = recursion.pivot(i, j) * static_cast<double>(scale);
             const double price = curvature.row_weight[i] * pivot * pivot;
-            if (lambda > 0) {
+            if (lambda > 0 && !gone) {
                 double lowest_cost = 0;
                 const std::array<std::int32_t, 5> tried = {nearest, nearest + towards, nearest - towards,
                                                            nearest + 2 * towards, 0};

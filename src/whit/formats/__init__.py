@@ -5,7 +5,7 @@ Codes are integers. A format says what each stands for: ``weights == levels[code
 range (``whit.ranges``) and a quantizer (``whit.quantizers``) choose the rest.
 """
 
-from whit.formats.base import Codes, Floats, Format, Integers, bounds_between, nibbles
+from whit.formats.base import Codes, Floats, Format, Integers, bounds_between, is_short, nibbles, short
 from whit.formats.codebook import Codebook, k_means
 from whit.formats.floats import Float
 from whit.formats.integers import Int
@@ -50,8 +50,10 @@ __all__ = [
     "Int",
     "Integers",
     "bounds_between",
+    "is_short",
     "k_means",
     "nibbles",
     "pack_scales",
+    "short",
     "unpack_scales",
 ]

@@ -9,7 +9,18 @@ from numpy.typing import NDArray
 from whit.errors import PlanError
 from whit.formats.scales import Floats, ScaleFormat, fitting_scales
 
-__all__ = ["Codes", "Floats", "Format", "Integers", "Layout", "bounds_between", "check_layout", "nibbles"]
+__all__ = [
+    "Codes",
+    "Floats",
+    "Format",
+    "Integers",
+    "Layout",
+    "bounds_between",
+    "check_layout",
+    "is_short",
+    "nibbles",
+    "short",
+]
 
 Integers = NDArray[np.int32]
 Layout = Literal["tensor", "channel", "group"]
@@ -189,6 +200,21 @@ def check_layout(target: Format) -> None:
         raise PlanError(f'{kind}(per={per!r}, group_size={size}): a group size goes with per="group", and only with it')
     if size is not None and size < 1:
         raise PlanError(f"{kind}(group_size={size}): a group holds at least one weight")
+
+
+def short(values: Floats) -> Floats:
+    """Numbers rounded to 8 significant bits, as in bfloat16, so that they can be stored in few bytes.
+
+    >>> short(np.array([1.0, 1.001, -3.1415926], np.float32)).tolist()
+    [1.0, 1.0, -3.140625]
+    """
+    fraction, exponent = np.frexp(np.asarray(values, np.float32))
+    return np.ldexp(np.rint(fraction * np.float32(256)) / np.float32(256), exponent).astype(np.float32)
+
+
+def is_short(values: Floats) -> bool:
+    """Whether numbers have no more than 8 significant bits."""
+    return bool(np.array_equal(values, short(values)))
 
 
 def nibbles(codes: NDArray[np.integer[Any]]) -> bytes:

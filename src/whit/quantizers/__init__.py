@@ -2,5 +2,6 @@
 
 from whit.quantizers.base import Quantizer
 from whit.quantizers.nearest import Nearest
+from whit.quantizers.optimal_brain import OptimalBrain
 
-__all__ = ["Nearest", "Quantizer"]
+__all__ = ["Nearest", "OptimalBrain", "Quantizer"]

@@ -1,17 +1,32 @@
 """What a quantizer is."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 from whit.formats import Codes, Floats, Format
+from whit.moments import Moments
 
 __all__ = ["Quantizer"]
 
 
 class Quantizer:
-    """Chooses the codes of a weight matrix. Subclass it as a frozen dataclass."""
+    """Chooses the codes of a weight matrix. Subclass it as a frozen dataclass.
+
+    Attributes:
+        observes: Whether it is given moments. Then layers are quantized one after the other, each from what reaches it
+            through those before it, and biases make up for what their layer's mean output loses.
+        short: Whether numbers beside the codes are worth few bytes: biases are then kept to 8 significant bits.
+    """
 
     __slots__ = ()
 
+    observes: ClassVar[bool] = False
+
+    @property
+    def short(self) -> bool:
+        """See the class."""
+        return False
+
     @abstractmethod
-    def quantize(self, matrix: Floats, target: Format) -> Codes:
+    def quantize(self, matrix: Floats, target: Format, moments: Moments | None = None) -> Codes:
         """Codes for a finite ``(rows, columns)`` float32 matrix, one row an output channel."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from whit.errors import PlanError
 from whit.formats import Codebook, Codes, Floats, Format
+from whit.moments import Moments
 from whit.quantizers.base import Quantizer
 
 __all__ = ["Nearest"]
@@ -46,8 +47,8 @@ class Nearest(Quantizer):
         if self.clip not in ("max", "mse"):
             raise PlanError(f'Nearest(clip={self.clip!r}): choose "max" or "mse"')
 
-    def quantize(self, matrix: Floats, target: Format) -> Codes:
-        """Codes for a ``(rows, columns)`` float32 matrix."""
+    def quantize(self, matrix: Floats, target: Format, moments: Moments | None = None) -> Codes:
+        """Codes for a ``(rows, columns)`` float32 matrix, which is all that it looks at."""
         low, high = self._covered(matrix, target)
         scale, zero_point = target.grid(low, high)
         codebook = target.learn(matrix, scale) if isinstance(target, Codebook) else None

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from whit.data import Array, Samples
 from whit.errors import DataError, ModelError, WhitError
 from whit.finite import check_finite
-from whit.graph import Graph
-from whit.ledger import Decision, Folded, Ledger
-from whit.metrics import Metric
+from whit.graph import Graph, Layer
+from whit.ledger import Decision, Folded, Ledger, Rounded
+from whit.metrics import Loss, Metric
+from whit.moments import Moments, Sensitivity
 from whit.network import Network
 from whit.plan import Finetune
 from whit.progress import Progress
@@ -22,6 +23,7 @@ from whit.torch import edit
 from whit.torch.activations import Tracker
 from whit.torch.capture import capture
 from whit.torch.export import export_onnx
+from whit.torch.moments import moments, sensitivities
 from whit.torch.train import finetune_
 
 __all__ = ["TorchNetwork"]
@@ -101,13 +103,26 @@ class TorchNetwork(Network):
                 self._forward(_tensors(inputs), Tracker(visit))
         return {name: Histogram(low=low[name], high=high[name], counts=counts[name]) for name in tensors}
 
+    def sensitivities(self, weights: Sequence[str], samples: Samples, most: int, loss: Loss) -> dict[str, Sensitivity]:
+        """What errors in weights cost, by a backward pass a batch."""
+        return sensitivities(self.module, _batches(samples, most), weights, loss)
+
+    def moments(
+        self, layer: Layer, original: Network, samples: Samples, most: int, sensitivity: Sensitivity
+    ) -> Moments | None:
+        """What a layer reads, here and in the original."""
+        assert isinstance(original, TorchNetwork)
+        if sensitivity.columns is not None:
+            return Moments.of_table(sensitivity)
+        return moments(self.module, original.module, _batches(samples, most), layer, sensitivity.rows)
+
     def finetune_(
         self, step: Finetune, samples: Samples, metric: Metric, ledger: Ledger, teacher: Network, progress: Progress
-    ) -> None:
+    ) -> Sequence[Rounded]:
         """Train the module in place."""
         assert isinstance(teacher, TorchNetwork)
         teach = teacher._forward if step.distill is not None else None
-        finetune_(self.module, step, samples, step.loss or metric.loss, ledger, teach, progress)
+        return finetune_(self.module, step, samples, step.loss or metric.loss, ledger, teach, progress)
 
     def predict(self, samples: Samples, most: int | None = None) -> Array:
         """Outputs for the first ``most`` samples."""
@@ -132,6 +147,10 @@ class TorchNetwork(Network):
                 "tensor. Wrap it in a module that does"
             )
         return result
+
+
+def _batches(samples: Samples, most: int) -> list[tuple[Tensor, ...]]:
+    return [_tensors(inputs) for inputs, _ in samples.batches(_BATCH, most)]
 
 
 def _tensors(arrays: tuple[Array, ...]) -> tuple[Tensor, ...]:

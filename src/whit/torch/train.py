@@ -1,8 +1,9 @@
 """Fine-tuning on the user's own eager module: masks hold, rounding is trained through, a teacher may help."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from math import ceil, cos, pi
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +13,24 @@ from torch.nn import functional as F
 
 from whit.data import Samples
 from whit.errors import DataError
-from whit.ledger import Ledger
+from whit.formats import is_short, short
+from whit.ledger import Ledger, Rounded
 from whit.metrics import Loss
 from whit.plan import Distill, Finetune
 from whit.progress import Progress
-from whit.torch.fake_quantize import RoundedWeight
+from whit.torch.augment import augmented
+from whit.torch.rounded import RoundedWeight
 
 __all__ = ["finetune_", "seeded"]
 
 _WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
+_RISE = 0.2
+"""Share of the steps in which the price of a bit rises to what the step says."""
+_LOOK = 10
+"""Steps after which the code lengths are asked for anew."""
+_CODES = 10.0
+"""Pace of codes, in units of their scale, beside that of other parameters."""
 
 
 @contextmanager
@@ -43,23 +52,33 @@ def finetune_(
     ledger: Ledger,
     teacher: Callable[[tuple[Tensor, ...]], Tensor] | None,
     progress: Progress,
-) -> None:
+) -> list[Rounded]:
     """Train ``module`` in place as ``step`` says.
 
     Masked weights are zero in every forward pass and at the end. Weights that the ledger rounds are rounded on their
     grid in every forward pass, with a straight-through gradient, and hold values of the grid at the end.
+
+    Returns:
+        The codes and scales that rounded weights have then.
     """
-    effective = _effective_weights(module, ledger)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = _optimizer(step, parameters)
-    steps = max(1, ceil(step.epochs * len(samples) / step.batch_size))
+    masks = {name: torch.from_numpy(decision.mask) for name, decision in ledger.masks().items()}
+    rounded = {name: RoundedWeight(decision, masks.get(name)) for name, decision in ledger.rounded().items()}
+    optimizer = _optimizer(step, module, rounded)
+    count = min(step.samples or len(samples), len(samples))
+    steps = max(1, ceil(step.epochs * count / step.batch_size))
+
+    def effective() -> dict[str, Tensor]:
+        """What the forward pass uses in place of the weights that are masked or rounded."""
+        masked = {name: module.get_parameter(name) * mask for name, mask in masks.items() if name not in rounded}
+        return masked | {name: weight.values() for name, weight in rounded.items()}
+
     module.train()
     with seeded(step.seed), progress.bar("fine-tuning", steps) as bar:
-        for place, (inputs, targets) in enumerate(_endless(samples, step)):
+        for place, (inputs, targets) in enumerate(_endless(samples, count, step)):
             if place == steps:
                 break
             for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(step.learning_rate, place / steps)
+                group["lr"] = group["pace"] * _learning_rate(step.learning_rate, place / steps)
             outputs = functional_call(module, effective(), inputs)
             value = _loss(outputs, targets, loss, step.distill, teacher(inputs) if teacher else None)
             if not torch.isfinite(value):
@@ -69,41 +88,54 @@ def finetune_(
                 )
             optimizer.zero_grad(set_to_none=True)
             value.backward()
+            if step.rate > 0:
+                _price(step.rate * min(1.0, place / (_RISE * steps)), rounded, look=place % _LOOK == 0)
             optimizer.step()
             bar.advance(1, note=f"loss {value.item():.4g}")
+    return _finish(module, effective(), rounded)
+
+
+def _price(rate: float, rounded: Mapping[str, RoundedWeight], *, look: bool) -> None:
+    """Add to the gradients what the bits of the codes cost."""
+    for weight in rounded.values():
+        if look:
+            weight.look()
+        (rate * weight.bits()).backward()
+
+
+def _finish(module: nn.Module, effective: Mapping[str, Tensor], rounded: Mapping[str, RoundedWeight]) -> list[Rounded]:
+    """Leave the values in the module that were trained; where scales came short, they and the rest stay so."""
+    brief = bool(rounded) and all(is_short(weight.decision.scale) for weight in rounded.values())
+    decisions = [weight.decided(brief=brief) for weight in rounded.values()]
     with torch.no_grad():
-        for name, tensor in effective().items():
+        for name, tensor in effective.items():
             module.get_parameter(name).copy_(tensor)
+        for decision in decisions:
+            module.get_parameter(decision.parameter).copy_(torch.from_numpy(decision.values()))
+        for parameter in module.parameters():
+            if brief and parameter.dim() <= 1 and parameter.dtype == torch.float32:
+                parameter.copy_(torch.from_numpy(short(parameter.numpy())))
     module.eval()
+    return decisions
 
 
-def _effective_weights(module: nn.Module, ledger: Ledger) -> Callable[[], dict[str, Tensor]]:
-    """What the forward pass uses in place of the weights that are masked or rounded."""
-    masks = {name: torch.from_numpy(decision.mask) for name, decision in ledger.masks().items()}
-    grids = {name: RoundedWeight(decision) for name, decision in ledger.rounded().items()}
-
-    def effective() -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = {}
-        for name in dict.fromkeys([*masks, *grids]):
-            weight: Tensor = module.get_parameter(name)
-            if name in masks:
-                weight = weight * masks[name]
-            if name in grids:
-                weight = grids[name](weight)
-            weights[name] = weight
-        return weights
-
-    return effective
-
-
-def _optimizer(step: Finetune, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    matrices = [parameter for parameter in parameters if parameter.dim() > 1]
-    others = [parameter for parameter in parameters if parameter.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": step.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+def _optimizer(step: Finetune, module: nn.Module, rounded: Mapping[str, RoundedWeight]) -> torch.optim.Optimizer:
+    """Every parameter that is trained; ``pace`` is its share of the learning rate."""
+    free = [one for name, one in module.named_parameters() if one.requires_grad and name not in rounded]
+    groups: list[dict[str, Any]] = [{"params": [one for one in free if one.dim() <= 1], "pace": 1.0}]
+    if step.trains != "scales":
+        matrices = [one for one in free if one.dim() > 1]
+        groups.append({"params": matrices, "pace": 1.0, "weight_decay": step.weight_decay})
+    for weight in rounded.values():
+        if step.trains != "codes" and weight.has_scale:
+            weight.learned = True
+            groups.append({"params": [weight.log_scale], "pace": 1.0})
+        if step.trains != "scales":
+            # SGD is not indifferent to units: this pace is that of the weight itself.
+            scale = float(weight.log_scale.detach().mean().exp())
+            pace = _CODES * weight.unit if step.optimizer == "adamw" else scale**-2
+            groups.append({"params": [weight.latent], "pace": pace, "weight_decay": step.weight_decay / pace})
+    groups = [{"weight_decay": 0.0} | group for group in groups if group["params"]]
     if step.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=step.learning_rate, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=step.learning_rate)
@@ -116,15 +148,16 @@ def _learning_rate(highest: float, done: float) -> float:
     return highest * (1 + cos(pi * (done - _WARM_UP) / (1 - _WARM_UP))) / 2
 
 
-def _endless(samples: Samples, step: Finetune) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Shuffled batches, pass after pass; what is left over at the end of a pass is left out of it."""
+def _endless(samples: Samples, count: int, step: Finetune) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+    """Shuffled batches of the first ``count``, pass after pass; what is left over at the end of a pass is left out."""
     random = np.random.default_rng(step.seed)
-    size = min(step.batch_size, len(samples))
+    size = min(step.batch_size, count)
     while True:
-        order = random.permutation(len(samples))
-        for start in range(0, len(samples) - size + 1, size):
+        order = random.permutation(count)
+        for start in range(0, count - size + 1, size):
             inputs, targets = samples.take(np.sort(order[start : start + size]))
-            yield tuple(torch.from_numpy(x) for x in inputs), torch.from_numpy(np.ascontiguousarray(targets))
+            first, *others = (torch.from_numpy(x) for x in inputs)
+            yield (augmented(first, step.augment), *others), torch.from_numpy(np.ascontiguousarray(targets))
 
 
 def _loss(outputs: Tensor, targets: Tensor, loss: Loss, distill: Distill | None, taught: Tensor | None) -> Tensor:

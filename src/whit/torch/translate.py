@@ -154,6 +154,7 @@ def _rules() -> dict[Any, Callable[[Node], Translation]]:
     rules |= dict.fromkeys(("conv1d.padding", "conv2d.padding", "conv3d.padding"), _conv(6))
     rules |= {
         "linear.default": lambda node: ("linear", _matrix_inputs(node), {}),
+        "embedding.default": lambda node: ("embedding", [node.args[1], node.args[0]], {}),  # type: ignore[list-item]
         "batch_norm.default": _batch_norm,
         "mean.dim": _mean,
         "mean.default": _mean,

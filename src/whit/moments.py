@@ -1,0 +1,73 @@
+"""What layers read, and what errors in what they make cost: all that a quantizer may know beside the weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Doubles", "Moments", "Sensitivity"]
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sensitivity:
+    """How the loss of a sample grows with errors in a weight: by the sum over rows ``r`` of ``rows[r] * e_r^T S e_r``.
+
+    ``S`` is the second moment of what the layer reads, which is counted separately (``Moments``). The curvature of the
+    loss is that of Gauss and Newton, of which output channels keep the diagonal (Martens and Grosse 2015).
+
+    Attributes:
+        rows: ``(rows,)``, half the mean squared derivative of the loss by one output of the channel. For a table of
+            embeddings, how often a sample looks the row up.
+        columns: ``(columns, columns)`` for a table of embeddings, which reads nothing: ``S`` itself, half the second
+            moment of the derivatives by what was looked up.
+    """
+
+    rows: Doubles
+    columns: Doubles | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Moments:
+    """What a layer reads now, what it read in the original network, and what errors in its output cost.
+
+    ``x`` is what one row of the weight matrix is multiplied with: a vector of features, or a patch of an image. The
+    rows are dealt to the groups of a grouped convolution in order, as many to each.
+
+    Attributes:
+        second: ``(groups, columns, columns)``, the mean over samples of the sum over places of ``x x^T``; about the
+            mean of ``x`` where a bias can make up for it.
+        cross: Same shape, of ``x_original x^T``.
+        mean: ``(groups, columns)``, of ``x`` over samples and places.
+        original: Same shape, of ``x_original``.
+        sensitivity: ``(rows,)``, see ``Sensitivity.rows``.
+    """
+
+    second: Doubles
+    cross: Doubles
+    mean: Doubles
+    original: Doubles
+    sensitivity: Doubles
+
+    @classmethod
+    def of_table(cls, sensitivity: Sensitivity) -> "Moments":
+        """Those of a table of embeddings, which reads what the original reads."""
+        assert sensitivity.columns is not None
+        second = sensitivity.columns[None]
+        nothing = np.zeros(second.shape[:2])
+        return cls(second=second, cross=second, mean=nothing, original=nothing, sensitivity=sensitivity.rows)
+
+    def shift(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> Doubles:
+        """What to add to the bias so that the mean output stays: ``before @ original - after @ mean``, ``(rows,)``.
+
+        Args:
+            before: The original weight matrix, ``(rows, columns)``.
+            after: The one in its place.
+        """
+        groups, columns = self.mean.shape
+        sums = [
+            np.einsum("grc,gc->gr", weights.reshape(groups, -1, columns).astype(np.float64), mean)
+            for weights, mean in ((before, self.original), (after, self.mean))
+        ]
+        return (sums[0] - sums[1]).reshape(-1)

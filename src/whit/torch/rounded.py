@@ -1,0 +1,156 @@
+"""A rounded weight in training: its codes before rounding, its scales, and what its bits cost."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whit import _core
+from whit.formats import Floats, Int, bounds_between, short
+from whit.ledger import Rounded
+
+__all__ = ["RoundedWeight"]
+
+_STEPS = 7
+"""Levels are trained as fast as integers of 4 bits, which have so many on a side of zero."""
+_MOST_STEPS = 127
+"""Integers of more than 8 bits are trained as fast as those of 8."""
+
+
+class _Round(torch.autograd.Function):
+    """Nearest integer within bounds; the gradient stops where it was clamped (Bengio et al. 2013)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        rounded = x.round()
+        ctx.save_for_backward((rounded >= low) & (rounded <= high))
+        return torch.minimum(torch.maximum(rounded, low), high)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None, None
+
+
+class _Level(torch.autograd.Function):
+    """Nearest of rising levels; the gradient stops half a step beyond the last (Bengio et al. 2013)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, levels: Tensor, bounds: Tensor) -> Tensor:
+        margin = levels.diff() / 2 if levels.numel() > 1 else levels.new_zeros(1)
+        ctx.save_for_backward((x >= levels[0] - margin[0]) & (x <= levels[-1] + margin[-1]))
+        return levels[torch.bucketize(x, bounds, right=True)]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None, None
+
+
+class _Bits(torch.autograd.Function):
+    """Zero, with the slope of the bits of codes, interpolated between one code and the next."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        ctx.save_for_backward(torch.where(x >= x.round(), up, down))
+        return x.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (slope,) = ctx.saved_tensors
+        return gradients[0] * slope, None, None
+
+
+class RoundedWeight:
+    """A weight that is trained through its rounding: ``weight = (round(latent) * scale) * mask``.
+
+    Where codes are no integers of their own, ``round`` is to the nearest level of the format.
+
+    Attributes:
+        latent: ``(rows, columns)``, codes before rounding, the zero point taken off; or levels before rounding.
+        log_scale: Logarithm of the scales, as the decision has them.
+        unit: How far ``latent`` moves while an integer of few bits would move by one code.
+        gap: What a step from a code to the next is in ``latent``, for levels on average.
+        has_scale: Whether scales are float32 numbers that can be trained.
+    """
+
+    def __init__(self, decision: Rounded, mask: Tensor | None) -> None:
+        """Start from the codes of a decision; ``mask`` has the weight's shape."""
+        assert decision.axis == 0  # torch keeps output channels first
+        self.decision = decision
+        self.mask = mask
+        columns = decision.codes.shape[1]
+        block = decision.target.block(columns)
+        self.block = block
+        zero = torch.from_numpy(np.repeat(decision.zero_point, block, axis=1)[:, :columns].astype(np.float32))
+        self.zero = zero
+        self.low, self.high = decision.target.low - zero, decision.target.high - zero
+        self.latent = (torch.from_numpy(decision.codes.astype(np.float32)) - zero).requires_grad_()
+        target = decision.target
+        self.gap, self.unit = 1.0, max(1.0, target.high / _MOST_STEPS) if isinstance(target, Int) else 1.0
+        self.has_scale = target.scale_format == "float32" and decision.codebook is None
+        self.levels: Tensor | None = None
+        if not isinstance(target, Int) or not target.has_zero:
+            self._become_levels(target.levels(decision.codebook))
+        self.scale = torch.from_numpy(decision.scale)
+        self.log_scale = self.scale.log().requires_grad_()
+        self.learned = False
+        self.slopes: tuple[Tensor, Tensor] | None = None
+
+    def _become_levels(self, levels: Floats) -> None:
+        """Round to these levels, which are in units of the scale, instead of whole numbers."""
+        target = self.decision.target
+        # One symmetric bit has the codes -1 and 1; zero gets the second level, as the even of two codes 1 and 2.
+        self.bounds = torch.from_numpy(bounds_between(levels, target.low if target.has_zero else 1))
+        self.levels = torch.from_numpy(levels.copy())
+        codes = self.decision.codes
+        places = codes - target.low if target.has_zero else (codes + 1) // 2
+        self.latent = self.levels[torch.from_numpy(places.astype(np.int64))].requires_grad_()
+        self.zero = torch.full_like(self.zero, float(target.low + np.abs(levels).argmin()))
+        reach = float(self.latent.detach().abs().max()) if codes.size else 0.0
+        self.gap = (float(levels[-1]) - float(levels[0])) / max(levels.size - 1, 1) or 1.0
+        self.unit = reach / min(max(levels.size // 2, 1), _STEPS) or 1.0
+
+    def _rounded(self) -> Tensor:
+        if self.levels is not None:
+            return _Level.apply(self.latent, self.levels, self.bounds)  # type: ignore[no-any-return]
+        return _Round.apply(self.latent, self.low, self.high)  # type: ignore[no-any-return]
+
+    def values(self) -> Tensor:
+        """The weight, in its own shape."""
+        scale = self.log_scale.exp() if self.learned else self.scale
+        columns = self.latent.shape[1]
+        wide = scale.repeat_interleave(self.block, dim=1)[:, :columns] if scale.shape[1] > 1 else scale
+        weight = (self._rounded() * wide).reshape(self.decision.shape)
+        return weight if self.mask is None else weight * self.mask
+
+    def bits(self) -> Tensor:
+        """Zero, with the slope of the bits that the codes take as its gradient; ``look`` must have been called."""
+        assert self.slopes is not None
+        return _Bits.apply(self.latent, *self.slopes)  # type: ignore[no-any-return]
+
+    def look(self) -> None:
+        """Ask the codec's model what a step from each code to the next costs now."""
+        up, down = torch.from_numpy(_core.bit_slopes(self._codes()))
+        self.slopes = up / self.gap, down / self.gap
+
+    def _codes(self) -> Any:
+        with torch.no_grad():
+            if self.levels is None:
+                codes = _Round.apply(self.latent, self.low, self.high) + self.zero
+            else:
+                target, places = self.decision.target, torch.bucketize(self.latent, self.bounds, right=True)
+                codes = (places + target.low if target.has_zero else 2 * places - 1).to(torch.float32)
+            if self.mask is not None:
+                codes = torch.where(self.mask.reshape(codes.shape), codes, self.zero.expand_as(codes))
+            return codes.to(torch.int32).numpy()
+
+    def decided(self, *, brief: bool) -> Rounded:
+        """The decision as it is now; ``brief`` keeps scales to 8 significant bits."""
+        scale = self.decision.scale
+        if self.learned:
+            scale = self.log_scale.detach().exp().numpy()
+            scale = short(scale) if brief else scale
+        return replace(self.decision, codes=self._codes(), scale=scale)
