@@ -13,7 +13,9 @@
 #include <vector>
 
 #include "whit/bit_packing.hpp"
+#include "whit/byte_model.hpp"
 #include "whit/codec.hpp"
+#include "whit/floats.hpp"
 #include "whit/optimal_brain.hpp"
 #include "whit/prune.hpp"
 #include "whit/quantize.hpp"
@@ -168,15 +170,44 @@ nb::object encode(nb::handle codes, const std::string& profile, int threads) {
     return numpy<std::uint8_t>(std::move(bytes), {size});
 }
 
-nb::object decode(nb::handle encoded, std::size_t rows, std::size_t columns, int threads) {
-    const auto e = array<std::uint8_t, 1>(encoded, "encoded");
-    std::vector<std::int32_t> codes;
+// What the core finds damaged (std::runtime_error) becomes a ValueError too.
+template <typename Work>
+auto damage_is_a_value_error(const Work& work) {
     try {
-        codes = without_gil([&] { return whit::decode(span(e), rows, columns, threads); });
+        return without_gil(work);
     } catch (const std::runtime_error& error) {
         throw nb::value_error(error.what());
     }
+}
+
+nb::object decode(nb::handle encoded, std::size_t rows, std::size_t columns, int threads) {
+    const auto e = array<std::uint8_t, 1>(encoded, "encoded");
+    auto codes = damage_is_a_value_error([&] { return whit::decode(span(e), rows, columns, threads); });
     return numpy<std::int32_t>(std::move(codes), {rows, columns});
+}
+
+nb::object encode_floats(nb::handle values) {
+    const auto v = array<float, 1>(values, "values");
+    auto bytes = without_gil([&] { return whit::encode_floats(span(v)); });
+    const std::size_t size = bytes.size();
+    return numpy<std::uint8_t>(std::move(bytes), {size});
+}
+
+nb::object decode_floats(nb::handle encoded, std::size_t count) {
+    const auto e = array<std::uint8_t, 1>(encoded, "encoded");
+    return numpy<float>(damage_is_a_value_error([&] { return whit::decode_floats(span(e), count); }), {count});
+}
+
+nb::object encode_bytes(nb::handle plain) {
+    const auto p = array<std::uint8_t, 1>(plain, "plain");
+    auto encoded = without_gil([&] { return whit::encode_bytes(span(p)); });
+    const std::size_t size = encoded.size();
+    return numpy<std::uint8_t>(std::move(encoded), {size});
+}
+
+nb::object decode_bytes(nb::handle encoded, std::size_t size) {
+    const auto e = array<std::uint8_t, 1>(encoded, "encoded");
+    return numpy<std::uint8_t>(damage_is_a_value_error([&] { return whit::decode_bytes(span(e), size); }), {size});
 }
 
 double model_bits(nb::handle codes) {
@@ -214,6 +245,10 @@ NB_MODULE(_core, m) {
           "A matrix of codes as few bytes.");
     m.def("decode", &decode, "encoded"_a, "rows"_a, "columns"_a, "threads"_a = 1,
           "The exact inverse of encode.");
+    m.def("encode_floats", &encode_floats, "values"_a, "float32 values as fewer bytes, bit for bit.");
+    m.def("decode_floats", &decode_floats, "encoded"_a, "count"_a, "The exact inverse of encode_floats.");
+    m.def("encode_bytes", &encode_bytes, "plain"_a, "Bytes that repeat themselves as fewer bytes.");
+    m.def("decode_bytes", &decode_bytes, "encoded"_a, "size"_a, "The exact inverse of encode_bytes.");
     m.def("model_bits", &model_bits, "codes"_a, "What the profile small would take, in bits.");
     m.def("bit_slopes", &bit_slopes, "codes"_a, "Bits that a step up from each code, and up to it, would cost.");
 }

@@ -145,8 +145,8 @@ def encode(codes: NDArray[np.int32], profile: str = "small", threads: int = 1) -
 
     Args:
         codes: At most ``2**23`` either way.
-        profile: ``"small"``, adaptive range coding, or ``"fast"``, interleaved rANS with static tables: some 4 %
-            larger and decoded about ten times faster.
+        profile: ``"small"``, adaptive distributions under rANS, or ``"fast"``, interleaved rANS with static tables: 5 to
+            16 % larger and decoded more than ten times faster.
         threads: Threads to work on the chunks, of which a matrix has one for every ``2**18`` codes.
 
     Raises:
@@ -160,6 +160,32 @@ def decode(encoded: NDArray[np.uint8], rows: int, columns: int, threads: int = 1
 
     Raises:
         ValueError: The bytes were damaged or are too few for the shape. Not all damage is seen: keep a checksum.
+    """
+
+def encode_floats(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The bytes of ``(n,)`` values, NaN and the sign of zero included; the same on every machine.
+
+    Exponents and signs are range coded; mantissas are stored but for the lowest bits that are zero in all of them.
+    """
+
+def decode_floats(encoded: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+    """The ``count`` values that `encode_floats` made bytes of, bit for bit.
+
+    Raises:
+        ValueError: The bytes cannot hold so many, or go on behind them. Not all damage is seen: keep a checksum.
+    """
+
+def encode_bytes(plain: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Text and other bytes that repeat themselves, as fewer bytes; the same on every machine.
+
+    About a megabyte a second, and a fifth to a third fewer bytes than DEFLATE makes of a header or a graph.
+    """
+
+def decode_bytes(encoded: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The ``size`` bytes that `encode_bytes` was given.
+
+    Raises:
+        ValueError: The bytes cannot hold so many, or go on behind them. Not all damage is seen: keep a checksum.
     """
 
 def model_bits(codes: NDArray[np.int32]) -> float:

@@ -23,6 +23,7 @@ from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
 from whit.pricing import reach
 from whit.progress import Progress
 from whit.runtime import load, open_onnx
+from whit.store import Profile
 from whit.toml import dumps
 
 __all__ = ["Result", "compress"]
@@ -77,6 +78,7 @@ def compress(
     data: Data | tuple[Array, Array],
     metric: str | Metric = "accuracy",
     threads: int = 1,
+    profile: Profile = "small",
     progress: Progress | None = None,
 ) -> Result[Model]:
     """Compress a network by a plan, and measure the file that comes out.
@@ -88,6 +90,7 @@ def compress(
             which a fifth is held out for testing.
         metric: ``"accuracy"``, ``"mae"``, ``"mse"`` or a ``whit.metrics.Metric``.
         threads: Of ONNX Runtime, when latency is measured.
+        profile: How codes are stored: ``"small"``, or ``"fast"``, some 4 % larger and read several times faster.
         progress: Shows what is under way.
 
     Returns:
@@ -96,8 +99,10 @@ def compress(
     Raises:
         PlanError, DataError, ModelError: What was given cannot be used; the message says why.
         ParityError: The exported network does not compute what ``model`` computes.
+        OutputError: There is no such profile.
     """
     start = perf_counter()
+    store.check_profile(profile)
     progress = progress or Progress()
     plan = plan if isinstance(plan, Plan) else Plan(plan)
     data = as_data(data)
@@ -110,7 +115,7 @@ def compress(
             run.take(step)
     run.settle()
     with TemporaryDirectory(prefix="whit-") as folder:
-        delivered = _deliver(run, plan, Path(folder))
+        delivered = _deliver(run, plan, Path(folder), profile)
         before, after, found = _measure(run, delivered, threads, progress)
         return Result(
             model=cast(Any, run.network).module,
@@ -268,7 +273,7 @@ class _Delivered:
     whit: Path
 
 
-def _deliver(run: _Run, plan: Plan, folder: Path) -> _Delivered:
+def _deliver(run: _Run, plan: Plan, folder: Path, profile: Profile) -> _Delivered:
     files = _Delivered(before=folder / "before.onnx", onnx=folder / "model.onnx", whit=folder / "model.whit")
     with run.progress.bar("exporting", 2) as bar:
         run.original.export(files.before, Ledger())
@@ -276,7 +281,7 @@ def _deliver(run: _Run, plan: Plan, folder: Path) -> _Delivered:
         run.network.export(files.onnx, run.ledger)
         bar.advance()
     about = {"plan": dumps(plan), "metric": run.metric.name, "versions": measure.versions()}
-    files.whit.write_bytes(store.encode(run.ledger, files.onnx.read_bytes(), about))
+    files.whit.write_bytes(store.encode(run.ledger, files.onnx.read_bytes(), about, profile=profile))
     return files
 
 

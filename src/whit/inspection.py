@@ -1,7 +1,8 @@
-"""What a ``.whit`` file holds, read from its header; of its arrays only masks are read, to count their zeros."""
+"""What a ``.whit`` file holds, read from its header; the arrays are read only if there are masks, to count zeros."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from rich.text import Text
 
 from whit.errors import listed
 from whit.formats import Format
+from whit.ledger import Masked
 from whit.store import read
-from whit.store.arrays import Entry
 from whit.store.container import VERSION, Container
-from whit.store.fields import reading, whole
+from whit.store.decisions import arrays_of
+from whit.store.fields import reading
 from whit.table import bytes_text
 from whit.toml import from_table
 
@@ -39,8 +41,10 @@ def describe(path: str | Path) -> dict[str, Any]:
     with reading(str(path)):
         for decision in stored.container.content["decisions"]:
             found.add(decision)
+        if any(table["kind"] == "masked" for table in stored.container.content["decisions"]):
+            found.masks(stored.ledger().masks())
         network = stored.container.content.get("network")
-        graph = None if network is None else found.length(network["graph"])
+        graph = None if network is None else stored.container.length(len(stored.container.pieces) - 1)
     return {
         "file": str(path),
         "bytes": stored.container.size,
@@ -58,55 +62,56 @@ class _Reader:
 
     def __init__(self, container: Container) -> None:
         self.container = container
+        self.next = 0
         self.tensors: dict[str, dict[str, Any]] = {}
         self.folded: list[dict[str, Any]] = []
         self.kept: list[dict[str, Any]] = []
         self.activations: list[dict[str, Any]] = []
 
     def add(self, table: Mapping[str, Any]) -> None:
+        places = range(self.next, self.next + len(arrays_of(table)))
+        self.next = places.stop
+        if places.stop > len(self.container.pieces):
+            raise ValueError("it needs more arrays than the file has")
         match table["kind"]:
             case "folded":
                 self.folded.append({"batch_norm": table["batch_norm"], "into": table["into"]})
             case "kept":
                 axes = [
-                    {"parameter": name, "axis": axis, "size": self._entry(place).count}
-                    for name, axis, place in table["axes"]
+                    {"parameter": name, "axis": axis, "size": prod(self._shape(place))}
+                    for (name, axis), place in zip(table["axes"], places, strict=True)
                 ]
                 self.kept.append({"group": table["group"], "axes": axes})
             case "masked":
-                mask = self.container.array(table["mask"])
-                sparsity = 1 - np.count_nonzero(mask) / max(1, mask.size)
-                self._tensor(table, "mask").update(shape=list(mask.shape), sparsity=sparsity)
+                self._tensor(table, places)
             case "rounded":
-                stored = _format(table["target"])
-                arrays = [name for name in ("codes", "scale", "zero_point", "codebook") if name in table]
-                self._tensor(table, *arrays).update(shape=table["shape"], stored=stored)
+                self._tensor(table, places).update(shape=table["shape"], stored=_format(table["target"]))
             case "rounded_activation":
                 about = {"stored": _format(table["target"]), "scale": table["scale"], "zero_point": table["zero_point"]}
                 self.activations.append({"tensor": table["tensor"], **about})
             case "rounded_bias":
-                entry = self._entry(table["codes"])
-                self._tensor(table, "codes").update(shape=list(entry.shape), stored="int32 of input times weight scale")
-            case "assigned":
-                entry = self._entry(table["values"])
-                self._tensor(table, "values").update(shape=list(entry.shape), stored=entry.dtype)
-            case kind:
-                raise ValueError(f"there is no decision {kind!r}")
+                found = self._tensor(table, places)
+                found.update(shape=self._shape(places[0]), stored="int32 of input times weight scale")
+            case _:
+                stored = self.container.entry(places[0]).dtype
+                self._tensor(table, places).update(shape=self._shape(places[0]), stored=stored)
 
-    def length(self, place: Any) -> int:
-        """Bytes of an array in the file."""
-        return self._entry(place).length
+    def masks(self, masks: Mapping[str, Masked]) -> None:
+        """Add how many values of each tensor are masked."""
+        for name, masked in masks.items():
+            sparsity = 1 - np.count_nonzero(masked.mask) / max(1, masked.mask.size)
+            self.tensors[name].update(shape=list(masked.mask.shape), sparsity=sparsity)
 
-    def _tensor(self, table: Mapping[str, Any], *arrays: str) -> dict[str, Any]:
+    def _tensor(self, table: Mapping[str, Any], places: range) -> dict[str, Any]:
         """The description of the parameter that a decision is about, its arrays' bytes added."""
         name = table["parameter"]
         empty = {"name": name, "shape": [], "stored": "", "sparsity": None, "bytes": 0}
         found = self.tensors.setdefault(name, empty)
-        found["bytes"] += sum(self.length(table[array]) for array in arrays)
+        found["bytes"] += sum(self.container.length(place) for place in places)
         return found
 
-    def _entry(self, place: Any) -> Entry:
-        return self.container.entries[whole(place, high=len(self.container.entries) - 1)]
+    def _shape(self, place: int) -> list[int]:
+        return list(self.container.pieces[place].shape)
 
 
 def _format(target: Mapping[str, Any]) -> str:

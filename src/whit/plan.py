@@ -185,8 +185,8 @@ class Finetune:
 
     Attributes:
         epochs: Passes over the training samples; a fraction stops within a pass.
-        learning_rate: Highest rate, reached after a short warm-up and then lowered along a cosine to zero. Of weights
-            that are rounded it is the rate of ``weight / scale``, times 10.
+        learning_rate: Highest rate, reached after a short warm-up and then lowered along a cosine to zero. Of scales it
+            is the rate of their logarithm.
         trains: Of weights that are rounded: their ``"codes"``, their ``"scales"``, or ``"both"`` (the learned steps of
             Esser et al. 2020). With ``"scales"`` other weights of two axes or more stay as they are too, so that a few
             hundred samples suffice. Biases and the like are always trained; scales of other formats than float32, and

@@ -7,11 +7,18 @@ import zlib
 import numpy as np
 import pytest
 
+from whit import _core
 from whit.formats import MXFP4, NVFP4, Codebook, Int
 from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias, matrix
 from whit.quantizers import Nearest
 from whit.store import encode, read
 from whit.store.container import write_container
+from whit.store.decisions import arrays_of
+
+
+def coded(text):
+    """Bytes through the byte model."""
+    return _core.encode_bytes(np.frombuffer(text, np.uint8)).tobytes()
 
 
 class Forger:
@@ -24,16 +31,19 @@ class Forger:
         """Put bytes where the file is."""
         self.path.write_bytes(content)
 
-    def write_header(self, text, *, bodies=b"", version=1, size=None):
+    def write_header(self, text, *, checksums=(), bodies=b"", version=1, size=None):
         """A file with this header, its checksum right, and a declared size that may be another."""
-        stored = zlib.compress(text)
-        size = len(text) if size is None else size
-        prefix = struct.pack("<8sIIQQ", b"\x89whit\r\n\x1a", version, zlib.crc32(stored), len(stored), size)
-        self.write(prefix + stored + bodies)
+        self.write_stored(coded(text), len(text) if size is None else size, checksums, bodies, version)
 
-    def write_table(self, header, bodies=b""):
+    def write_stored(self, stored, size, checksums=(), bodies=b"", version=1):
+        """A file with this header as it is stored."""
+        header = stored + struct.pack(f"<{len(checksums)}I", *checksums)
+        counts = (zlib.crc32(header), len(stored), size, len(checksums))
+        self.write(struct.pack("<8sIIIII", b"\x89whit\r\n\x1a", version, *counts) + header + bodies)
+
+    def write_table(self, header, checksums=(), bodies=b""):
         """A file with this header as JSON, in which NaN and infinity stand as Python writes them."""
-        self.write_header(json.dumps(header).encode(), bodies=bodies)
+        self.write_header(json.dumps(header).encode(), checksums=checksums, bodies=bodies)
 
     def read_all(self):
         """Everything that can be read of a file."""
@@ -79,36 +89,28 @@ def whole_ledger():
             RoundedBias.of(name, np.array([0.5, -0.25], np.float32), weight, activation)
             for name in ("a.bias", "c.bias")
         ),
-        Assigned(parameter="b.bias", values=np.zeros(3, np.float32)),
+        Assigned(parameter="b.bias", values=rng.normal(size=3).astype(np.float32)),
     ]
     return Ledger().record(*decisions)
 
 
-RECIPE = [
-    {"from": "codes", "of": "a.weight", "type": 2, "shape": [2, 3, 2]},
-    {"from": "scale", "of": "a.weight", "shape": [2]},
-    {"from": "zero_point", "of": "a.weight", "type": 2, "shape": [2]},
-    {"from": "bias int32", "of": "a.bias"},
-    {"from": "bias scale", "of": "a.bias"},
-    {"from": "bias", "of": "c.bias"},
-    {"from": "codes", "of": "b.weight", "type": 22, "shape": [3, 4]},
-    {"from": "assigned", "of": "b.bias"},
-    {"from": "codes", "of": "c.weight", "type": 21, "shape": [2, 20]},
-    {"from": "levels", "of": "c.weight"},
-    {"from": "levels", "of": "d.weight"},
-]
+WEIGHTS = [2, 22, 21, 21, 0, 6, 1, 1]
+"""As what the codes of five weights and the values of three biases stand in the network's graph."""
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """The header as JSON and the arrays' bytes of a valid file with every kind of entry, and all its bytes."""
+    """The header, the checksums and the arrays of a valid file with every kind of entry, and all its bytes."""
     path = tmp_path_factory.mktemp("whole") / "whole.whit"
     path.write_bytes(encode(whole_ledger(), None, {"plan": "[[step]]"}))
     container = read(path).container
-    arrays = [container.array(place) for place in range(len(container.entries))]
+    roles = [role for table in container.content["decisions"] for role in arrays_of(table)]
+    arrays = [(role, container.array(place)) for place, role in enumerate(roles)]
     graph = np.frombuffer(b"\x3a\x02ab" * 8, np.uint8)
-    content = {**container.content, "network": {"graph": len(arrays), "weights": RECIPE}}
-    written = write_container(content, [*arrays, graph])
-    (stored_size,) = struct.unpack_from("<Q", written, 16)
-    header = json.loads(zlib.decompress(written[32 : 32 + stored_size]))
-    return header, written[32 + stored_size :], written
+    content = {**container.content, "network": {"weights": WEIGHTS}}
+    written = write_container(content, [*arrays, ("", graph)])
+    _, _, _, stored_size, size, count = struct.unpack_from("<8sIIIII", written)
+    end = 28 + stored_size
+    header = _core.decode_bytes(np.frombuffer(written[28:end], np.uint8), size).tobytes()
+    checksums = struct.unpack_from(f"<{count}I", written, end)
+    return json.loads(header), checksums, written[end + 4 * count :], written

@@ -15,7 +15,7 @@ def refused(forger):
 
 
 def test_the_file_is_whole_to_begin_with(forger, whole):
-    forger.write(whole[2])
+    forger.write(whole[3])
     about, ledger, onnx = forger.read_all()
     assert about == {"plan": "[[step]]"}
     assert len(list(ledger)) == 12
@@ -23,35 +23,36 @@ def test_the_file_is_whole_to_begin_with(forger, whole):
 
 
 def test_every_changed_byte_is_found(forger, whole):
-    for place in range(len(whole[2])):
-        changed = bytearray(whole[2])
+    for place in range(len(whole[3])):
+        changed = bytearray(whole[3])
         changed[place] ^= 1 << place % 8 if place % 3 else 0xFF
         forger.write(changed)
         refused(forger)
 
 
 def test_every_cut_is_found(forger, whole):
-    for length in range(len(whole[2])):
-        forger.write(whole[2][:length])
+    for length in range(len(whole[3])):
+        forger.write(whole[3][:length])
         assert "not a .whit" in refused(forger) or "cut short" in refused(forger)
 
 
 @pytest.mark.parametrize("surplus", [b"\0", b"\n", b"PK\x05\x06" + b"\0" * 18])
 def test_bytes_behind_the_end_are_found(forger, whole, surplus):
-    forger.write(whole[2] + surplus)
+    forger.write(whole[3] + surplus)
     assert "has bytes that its header does not account for" in refused(forger)
 
 
 def test_two_files_in_one_are_found(forger, whole):
-    forger.write(whole[2] * 2)
+    forger.write(whole[3] * 2)
     assert "has bytes that its header does not account for" in refused(forger)
 
 
 def test_swapped_arrays_are_found(forger, whole):
-    header, bodies, _ = whole
-    first, second = header["arrays"][:2]
-    swapped = {**header, "arrays": [second, first, *header["arrays"][2:]]}
-    forger.write_table(swapped, bodies)
+    header, checksums, bodies, _ = whole
+    first, second = header["pools"][:2]
+    swapped = [*checksums[:-2], checksums[-1], checksums[-2]]
+    assert first != second
+    forger.write_table(header, swapped, bodies)
     assert "checksum is wrong" in refused(forger)
 
 
@@ -76,9 +77,9 @@ def test_a_missing_file_and_a_folder_are_named(forger, tmp_path):
 
 
 def test_a_file_cut_after_it_was_opened_is_found(forger, whole):
-    forger.write(whole[2])
+    forger.write(whole[3])
     stored = read(forger.path)
-    forger.write(whole[2][:-20])
+    forger.write(whole[3][:-20])
     with pytest.raises(FileError, match="checksum is wrong"):
         stored.onnx()
     forger.path.unlink()

@@ -61,7 +61,8 @@ def test_a_column_without_curvature_costs_nothing_but_its_bits():
     weights, hessian = problem()
     hessian[0, 3], hessian[0, :, 3] = 0, 0
     dear, free = (solve(weights, hessian, rate=rate, damping=1e-9)[0][:, 3] for rate in (1e-3, 0.0))
-    assert np.abs(dear).max() <= 1 < np.abs(free).max()  # early on the model may find 1 as cheap as 0
+    # Early on the model may find the nearest code as cheap as 0; what it has learned by then decides the rest.
+    assert np.count_nonzero(dear) <= 2 < np.count_nonzero(free)
 
 
 def test_surviving_weights_solve_the_normal_equations():

@@ -1,6 +1,6 @@
 """Ledgers of every kind of decision, to a file and back."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -141,6 +141,53 @@ def test_a_ledger_is_read_as_it_was_written(tmp_path, ledger):
 @given(ledgers())
 def test_a_ledger_gives_the_same_bytes_each_time(ledger):
     assert encode(ledger, None, {}) == encode(ledger, None, {})
+
+
+def sparse(shape=(32, 16, 3, 3)):
+    """A weight of which two thirds are masked, rounded to 4 bits."""
+    rng = np.random.default_rng(0)
+    mask = rng.random(shape) > 0.66
+    weights = np.where(mask, rng.normal(size=shape), 0).astype(np.float32)
+    target = Int(bits=4)
+    return mask, Rounded.of("w", target, shape, Nearest().quantize(matrix(weights), target))
+
+
+def test_a_mask_costs_what_codes_do_not_tell(tmp_path):
+    mask, rounded = sparse()
+    told = rounded.values() != 0
+    alone = len(encode(Ledger().record(rounded), None, {}))
+    path = tmp_path / "model.whit"
+    for chosen, most in ((told, 60), (mask, 60 + mask.size * 0.1), (np.ones_like(mask), 80)):
+        ledger = Ledger().record(Masked(parameter="w", mask=chosen), rounded)
+        path.write_bytes(encode(ledger, None, {}))
+        assert path.stat().st_size < alone + most
+        assert_equal(read(path).ledger(), ledger)
+
+
+def test_zero_points_that_are_all_zero_cost_nothing():
+    _, rounded = sparse()
+    offset = replace(rounded, zero_point=rounded.zero_point + 1)
+    plain, more = (len(encode(Ledger().record(one), None, {})) for one in (rounded, offset))
+    assert plain < more
+
+
+def test_scales_of_8_significant_bits_cost_little_more_than_a_byte():
+    rng = np.random.default_rng(0)
+    decisions = []
+    for place in range(20):
+        shape = (64, 9)
+        target = Int(bits=4)
+        codes = Nearest().quantize(rng.normal(0, 0.05, shape).astype(np.float32), target)
+        short = ((codes.scale.view(np.uint32) + 0x8000) & 0xFFFF0000).view(np.float32)
+        decisions.append(Rounded.of(f"layers.{place}.weight", target, shape, codes._replace(scale=short)))
+    exact = [replace(one, scale=one.scale + np.float32(1e-7)) for one in decisions]
+    short, full = (len(encode(Ledger().record(*some), None, {})) for some in (decisions, exact))
+    assert full - short > 1280 * 15 / 8
+
+
+def test_a_profile_that_does_not_exist_is_refused():
+    with pytest.raises(OutputError, match="profile='huge': there is no such profile; choose small or fast"):
+        encode(Ledger(), None, {}, profile="huge")
 
 
 def test_a_file_without_a_network_says_what_it_is_for(tmp_path):

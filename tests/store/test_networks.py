@@ -137,8 +137,8 @@ def test_the_joined_model_computes_what_the_original_computes(model, ledger):
 def test_only_what_the_ledger_does_not_have_stays_in_the_graph(model, ledger):
     graph, recipe = split(model.SerializeToString(), ledger)
     assert initializers(graph).keys() == {"step", "middle"}
-    sources = {(entry["from"], entry["of"]) for entry in recipe}
-    assert len(sources) == len(recipe) == 4 * 3 + 2 + 3  # codes, scale, zero point; one int32 bias; three plain ones
+    # Of the ledger, in its order: four weights, a bias in integers and three as they are.
+    assert recipe == [TensorProto.INT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.UINT8, 6, 1, 1, 1]
 
 
 def test_equal_models_give_equal_files(ledger):
@@ -162,5 +162,14 @@ def test_a_graph_that_disagrees_with_the_ledger_is_refused(model):
 
 def test_a_recipe_for_another_ledger_is_refused(model, ledger):
     graph, recipe = split(model.SerializeToString(), ledger)
-    with pytest.raises(FileError, match=r"model\.whit, weight 0 of the network"):
+    with pytest.raises(FileError, match=r"model\.whit: the network's weights are not a list of 0"):
         join(graph, recipe, Ledger(), HERE)
+    with pytest.raises(FileError, match=r"model\.whit, conv\.weight in the network: .* ONNX type 21"):
+        join(graph, [21, *recipe[1:]], ledger, HERE)
+
+
+def test_a_source_that_the_graph_does_not_have_is_0(ledger):
+    more = ledger.record(Assigned(parameter="steps", values=np.array(7)))
+    graph, recipe = split(make_model(ledger).SerializeToString(), more)
+    assert recipe[-1] == 0
+    assert initializers(join(graph, recipe, more, HERE)) == initializers(make_model(ledger).SerializeToString())

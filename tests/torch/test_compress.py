@@ -170,6 +170,15 @@ def test_the_same_run_gives_the_same_file(result: whit.Result[Net], net: Net, da
     assert whit.compress(net, PLAN, data=data).file == result.file
 
 
+def test_the_profile_changes_how_codes_are_stored_and_nothing_else(net: Net, data: Data) -> None:
+    plan = whit.Plan(FoldBatchNorm(), Prune(amount=0.8), Quantize())
+    small, fast = (whit.compress(net, plan, data=data, profile=profile) for profile in ("small", "fast"))
+    assert small.file != fast.file
+    assert small.onnx == fast.onnx
+    with pytest.raises(whit.OutputError, match="profile='huge'"):
+        whit.compress(net, PLAN, data=data, profile="huge")  # pyright: ignore
+
+
 def test_values_are_compressed_too() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(400, 8)).astype(np.float32)

@@ -223,6 +223,26 @@ def test_biases_are_int32_in_the_scale_of_input_times_weight(tmp_path: Path) -> 
     np.testing.assert_allclose(scale, source.scale * ledger.rounded()["inner.weight"].scale[:, 0], rtol=1e-6)
 
 
+def test_the_graph_holds_nothing_that_a_runtime_does_not_need(tmp_path: Path) -> None:
+    net, ledger, _ = rounded(Quantize(weights=whit.Int(bits=8)))
+    model = exported(net, ledger, tmp_path)
+    onnx.checker.check_model(model, full_check=True)
+    assert not model.producer_name
+    nodes = list(model.graph.node)
+    assert not [node.name for node in nodes if node.name]
+    weights = [item.name for item in model.graph.initializer if item.name.partition(":")[0] in ledger.given()]
+    assert "inner.weight:codes" in weights
+    others = [item for item in model.graph.initializer if item.name not in weights]
+    contents = [(item.data_type, tuple(item.dims), numpy_helper.to_array(item).tobytes()) for item in others]
+    assert len(set(contents)) == len(contents)
+    made = [name for node in nodes for name in node.output if name != "output"]
+    assert len(set(made)) == len(made)
+    assert max(map(len, made)) <= 2
+    for place, node in enumerate(nodes):
+        if node.op_type == "DequantizeLinear":
+            assert node.output[0] in nodes[place + 1].input  # it stands before what reads it
+
+
 def test_every_layer_runs_in_integers_in_onnx_runtime(tmp_path: Path) -> None:
     import onnxruntime
 

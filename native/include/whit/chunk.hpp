@@ -87,11 +87,35 @@ inline std::vector<std::int32_t> transposed(Matrix<const std::int32_t> codes, st
     return symbols;
 }
 
+struct Extent {
+    std::int32_t least;
+    std::int32_t most;
+};
+
+/// The least and the most of some codes, of 0 and 0 if there are none; a loop that compilers turn into vectors.
+inline Extent extent_of(Span<const std::int32_t> codes) {
+    if (codes.size() == 0) return {0, 0};
+    Extent extent{codes[0], codes[0]};
+    for (const std::int32_t code : codes) {
+        extent.least = std::min(extent.least, code);
+        extent.most = std::max(extent.most, code);
+    }
+    return extent;
+}
+
 /// The commonest code, and of those the smallest; of large spans a sample decides.
 inline std::int32_t centre_of(Span<const std::int32_t> symbols) {
-    std::map<std::int32_t, std::size_t> counts;
+    std::vector<std::int32_t> sample;
     const std::size_t step = symbols.size() / 4096 + 1;
-    for (std::size_t i = 0; i < symbols.size(); i += step) ++counts[symbols[i]];
+    for (std::size_t i = 0; i < symbols.size(); i += step) sample.push_back(symbols[i]);
+    const Extent extent = extent_of(sample);
+    if (extent.most - extent.least < 4096) {
+        std::vector<std::uint32_t> counts(static_cast<std::size_t>(extent.most - extent.least) + 1);
+        for (const std::int32_t symbol : sample) ++counts[static_cast<std::size_t>(symbol - extent.least)];
+        return extent.least + static_cast<std::int32_t>(std::max_element(counts.begin(), counts.end()) - counts.begin());
+    }
+    std::map<std::int32_t, std::size_t> counts;
+    for (const std::int32_t symbol : sample) ++counts[symbol];
     const auto common = std::max_element(counts.begin(), counts.end(),
                                          [](const auto& a, const auto& b) { return a.second < b.second; });
     return common->first;

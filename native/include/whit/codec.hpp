@@ -51,12 +51,25 @@ struct Chunks {
     std::size_t last(std::size_t chunk) const { return std::min(all, (chunk + 1) * size); }
 };
 
+inline void check_reach(Span<const std::int32_t> codes) {
+    // Codes in range, moved up by 2^23, have no bit from the 24th on, but for 2^23 itself, which the slow loop allows.
+    std::uint32_t bits = 0;
+    for (const std::int32_t code : codes) bits |= static_cast<std::uint32_t>(code) + largest_symbol / 2;
+    if (bits < static_cast<std::uint32_t>(largest_symbol)) return;
+    for (const std::int32_t code : codes) {
+        if (code < -largest_symbol / 2 || code > largest_symbol / 2) {
+            throw std::invalid_argument("A code is " + std::to_string(code) + ", but codes of at most " +
+                                        std::to_string(largest_symbol / 2) + " either way can be encoded.");
+        }
+    }
+}
+
 inline Bytes encode_chunk(Matrix<const std::int32_t> codes, Profile profile, std::size_t first, std::size_t last) {
     Bytes bytes;
     if (profile == Profile::fast) {
         encode_fast({codes.flat().data() + first, last - first}, bytes);
     } else {
-        encode_small(transposed(codes, first, last), codes.rows(), bytes);
+        encode_small(transposed(codes, first, last), {codes.rows(), first, last, codes.columns()}, bytes);
     }
     return bytes;
 }
@@ -64,7 +77,7 @@ inline Bytes encode_chunk(Matrix<const std::int32_t> codes, Profile profile, std
 inline void decode_chunk(Reader reader, Profile profile, std::size_t first, std::size_t last,
                          Matrix<std::int32_t> codes) {
     if (profile == Profile::fast) return decode_fast(reader, {codes.flat().data() + first, last - first});
-    const std::vector<std::int32_t> symbols = decode_small(reader, codes.rows(), last - first);
+    const std::vector<std::int32_t> symbols = decode_small(reader, {codes.rows(), first, last, codes.columns()});
     for (std::size_t row = 0; row < codes.rows(); ++row) {
         for (std::size_t column = first; column < last; ++column) {
             codes.row(row)[column] = symbols[(column - first) * codes.rows() + row];
@@ -85,12 +98,7 @@ inline bool plausible(std::size_t bytes, std::size_t rows, std::size_t columns) 
 ///
 /// Throws std::invalid_argument where two codes are 2^24 apart or more, or a code is beyond +-2^24.
 inline std::vector<std::uint8_t> encode(Matrix<const std::int32_t> codes, Profile profile, int threads) {
-    for (const std::int32_t code : codes.flat()) {
-        if (code < -largest_symbol / 2 || code > largest_symbol / 2) {
-            throw std::invalid_argument("A code is " + std::to_string(code) + ", but codes of at most " +
-                                        std::to_string(largest_symbol / 2) + " either way can be encoded.");
-        }
-    }
+    detail::check_reach(codes.flat());
     const detail::Chunks chunks(profile, codes.rows(), codes.columns());
     std::vector<detail::Bytes> encoded(chunks.count());
     for_each_row(encoded.size(), threads, [&](std::size_t i) {
@@ -142,7 +150,8 @@ inline double model_bits(Matrix<const std::int32_t> codes) {
     const detail::Chunks chunks(Profile::small, codes.rows(), codes.columns());
     double sum = 0;
     for (std::size_t i = 0; i < chunks.count(); ++i) {
-        sum += detail::small_bits(detail::transposed(codes, chunks.first(i), chunks.last(i)), codes.rows());
+        const detail::Columns columns{codes.rows(), chunks.first(i), chunks.last(i), codes.columns()};
+        sum += detail::small_bits(detail::transposed(codes, columns.first, columns.last), columns);
     }
     return sum;
 }
@@ -155,14 +164,15 @@ inline std::vector<float> bit_slopes(Matrix<const std::int32_t> codes) {
     std::vector<float> slopes(2 * codes.rows() * columns);
     float* below = slopes.data() + codes.rows() * columns;
     for (std::size_t i = 0; i < chunks.count(); ++i) {
-        const std::size_t first = chunks.first(i);
-        const auto visit = [&](std::size_t place, std::int32_t symbol, int level, const SymbolModel& model) {
-            const std::size_t target = (place % codes.rows()) * columns + first + place / codes.rows();
-            const float own = model.bits(symbol, level);
-            slopes[target] = model.bits(symbol + 1, level) - own;
-            below[target] = own - model.bits(symbol - 1, level);
+        const detail::Columns chunk{codes.rows(), chunks.first(i), chunks.last(i), columns};
+        const auto visit = [&](std::size_t place, std::int32_t symbol, const Context& context,
+                               const SymbolModel& model) {
+            const std::size_t target = (place % chunk.rows) * columns + chunk.first + place / chunk.rows;
+            const float own = model.bits(symbol, context);
+            slopes[target] = model.bits(symbol + 1, context) - own;
+            below[target] = own - model.bits(symbol - 1, context);
         };
-        detail::for_each_small(detail::transposed(codes, first, chunks.last(i)), codes.rows(), visit);
+        detail::for_each_small(detail::transposed(codes, chunk.first, chunk.last), chunk, visit);
     }
     return slopes;
 }

@@ -52,6 +52,7 @@ inline std::vector<std::uint32_t> shares_of(const std::vector<std::size_t>& coun
 struct FastTable {
     std::int32_t low;
     std::vector<std::uint32_t> share;
+    std::size_t outside = 0;  ///< Codes outside it.
 
     std::size_t escape() const { return share.size() - 1; }
 
@@ -62,11 +63,23 @@ struct FastTable {
 };
 
 inline FastTable fast_table(Span<const std::int32_t> codes, std::int32_t centre) {
-    const auto [least, most] = std::minmax_element(codes.begin(), codes.end());
-    const std::int32_t low = std::max(*least, centre - table_reach), high = std::min(*most, centre + table_reach);
+    const Extent extent = extent_of(codes);
+    const std::int32_t low = std::max(extent.least, centre - table_reach);
+    const std::int32_t high = std::min(extent.most, centre + table_reach);
     FastTable table{low, std::vector<std::uint32_t>(static_cast<std::size_t>(high - low) + 2)};
+    // Four by turns, because one that is counted up twice in a row waits for itself.
     std::vector<std::size_t> counts(table.share.size());
-    for (const std::int32_t code : codes) ++counts[table.symbol(code)];
+    std::array<std::vector<std::uint32_t>, 4> turns;
+    turns.fill(std::vector<std::uint32_t>(counts.size()));
+    std::size_t i = 0;
+    for (; i + 4 <= codes.size(); i += 4) {
+        for (std::size_t turn = 0; turn < 4; ++turn) ++turns[turn][table.symbol(codes[i + turn])];
+    }
+    for (; i < codes.size(); ++i) ++turns[0][table.symbol(codes[i])];
+    for (const auto& turn : turns) {
+        for (std::size_t s = 0; s < counts.size(); ++s) counts[s] += turn[s];
+    }
+    table.outside = counts.back();
     table.share = shares_of(counts, codes.size());
     return table;
 }
@@ -91,44 +104,75 @@ inline FastTable take_table(Reader& reader, std::int32_t centre) {
     return table;
 }
 
+/// What the writer needs of a symbol: so prepared, coding one takes a multiplication and no division.
+struct Coding {
+    std::uint64_t reciprocal;  // 2^44 / share, rounded up: exact for states below `limit`, in 64 bits
+    std::uint64_t limit;       // from here on a state gives off a word first
+    std::uint32_t complement;  // 4096 - share
+    std::uint32_t start;
+};
+
+inline std::vector<Coding> codings_of(const FastTable& table) {
+    std::vector<Coding> codings;
+    std::uint32_t start = 0;
+    for (const std::uint32_t share : table.share) {
+        const std::uint64_t divisor = std::max<std::uint32_t>(share, 1);
+        codings.push_back({((std::uint64_t{1} << 44) + divisor - 1) / divisor, divisor << (32 - share_bits),
+                           shares - share, start});
+        start += share;
+    }
+    return codings;
+}
+
+template <std::size_t Lanes>
+void encode_lanes(const FastTable& table, Span<const std::int32_t> codes, Bytes& bytes) {
+    const std::vector<Coding> codings = codings_of(table);
+    std::array<std::uint32_t, Lanes> state;
+    state.fill(lowest_state);
+    // The reader goes forward, so the writer goes backward, from the end of as many words as there can be.
+    std::vector<std::uint16_t> words(codes.size() + 1);
+    std::uint16_t* next = words.data() + codes.size();
+    const auto step = [&](std::uint32_t& x, std::int32_t code) {
+        const Coding& coding = codings[table.symbol(code)];
+        // No branch: where no word is given off, the next one takes its place.
+        *next = static_cast<std::uint16_t>(x);
+        const bool high = x >= coding.limit;
+        x = high ? x >> 16 : x;
+        next -= high ? 1 : 0;
+        x += static_cast<std::uint32_t>(x * coding.reciprocal >> 44) * coding.complement + coding.start;
+    };
+    std::size_t i = codes.size();
+    while (i % Lanes != 0) --i, step(state[i % Lanes], codes[i]);
+    for (; i > 0; i -= Lanes) {
+        for (std::size_t lane = Lanes; lane-- > 0;) step(state[lane], codes[i - Lanes + lane]);
+    }
+    for (const std::uint32_t x : state) {
+        for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(x >> shift));
+    }
+    std::size_t at = bytes.size();
+    bytes.resize(at + 2 * static_cast<std::size_t>(words.data() + codes.size() - next));
+    for (const std::uint16_t* word = next + 1; at < bytes.size(); ++word, at += 2) {
+        bytes[at] = static_cast<std::uint8_t>(*word);
+        bytes[at + 1] = static_cast<std::uint8_t>(*word >> 8);
+    }
+}
+
 inline void encode_fast(Span<const std::int32_t> codes, Bytes& bytes) {
     const std::int32_t centre = put_centre(codes, bytes);
     const FastTable table = fast_table(codes, centre);
     put_table(table, centre, bytes);
     std::vector<std::int32_t> outside;
-    for (const std::int32_t code : codes) {
-        if (table.symbol(code) == table.escape()) outside.push_back(code);
+    if (table.outside > 0) {
+        for (const std::int32_t code : codes) {
+            if (table.symbol(code) == table.escape()) outside.push_back(code);
+        }
     }
     put_variable(bytes, static_cast<std::uint32_t>(outside.size()));
     for (const std::int32_t code : outside) put_variable(bytes, zigzag(code));
-
-    std::vector<std::uint32_t> start(table.share.size());
-    for (std::size_t s = 1; s < start.size(); ++s) start[s] = start[s - 1] + table.share[s - 1];
-    const std::size_t lanes = many_lanes(codes.size()) ? 8 : 2;
-    std::array<std::uint32_t, 8> state;
-    state.fill(lowest_state);
-    // The reader goes forward, so the writer goes backward, and its words are turned round.
-    std::vector<std::uint16_t> words;
-    words.reserve(codes.size() / 2);
-    for (std::size_t i = codes.size(); i-- > 0;) {
-        std::uint32_t& x = state[i % lanes];
-        const std::size_t symbol = table.symbol(codes[i]);
-        const std::uint32_t share = table.share[symbol];
-        if (x >= share << (32 - share_bits)) {
-            words.push_back(static_cast<std::uint16_t>(x));
-            x >>= 16;
-        }
-        x = ((x / share) << share_bits) + x % share + start[symbol];
-    }
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-        for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(state[lane] >> shift));
-    }
-    const std::size_t at = bytes.size();
-    bytes.resize(at + 2 * words.size());
-    std::uint8_t* next = bytes.data() + at;
-    for (auto word = words.rbegin(); word != words.rend(); ++word) {
-        *next++ = static_cast<std::uint8_t>(*word);
-        *next++ = static_cast<std::uint8_t>(*word >> 8);
+    if (many_lanes(codes.size())) {
+        encode_lanes<8>(table, codes, bytes);
+    } else {
+        encode_lanes<2>(table, codes, bytes);
     }
 }
 

@@ -216,15 +216,19 @@ inline Rounding optimal_brain(Matrix<const float> weights, const Curvature& curv
     detail::Recursion recursion(weights, curvature, threads);
     // The first sweep starts where codes to nearest would put the codec, later ones where the codes before would.
     std::uint64_t magnitudes = 0;
+    std::vector<std::int32_t> nearest_codes(rows * columns);
     for (std::size_t i = 0; i < rows; ++i) {
         affine.for_each_column(i, columns, [&](std::size_t j, float scale, std::int32_t zero) {
-            const auto most = static_cast<float>(std::max(high - zero, zero - low));
-            magnitudes += static_cast<std::uint64_t>(std::llrint(std::min(std::abs(weights.row(i)[j] / scale), most)));
+            const float bounded = std::clamp(weights.row(i)[j] / scale, static_cast<float>(low - zero),
+                                             static_cast<float>(high - zero));
+            nearest_codes[j * rows + i] = static_cast<std::int32_t>(std::llrint(bounded));
+            magnitudes += static_cast<std::uint64_t>(std::abs(nearest_codes[j * rows + i]));
         });
     }
-    SymbolModel model;
+    const Layout layout = layout_of(nearest_codes, rows, columns, 0);
+    SymbolModel model(layout);
     const auto neighbourhood = [&] {
-        return Neighbourhood(rows, Neighbourhood::mean_byte(magnitudes, rows * columns));
+        return Neighbourhood(rows, Neighbourhood::mean_byte(magnitudes, rows * columns), layout);
     };
     Neighbourhood near = neighbourhood();
     const auto decide = [&](std::size_t j, float* wanted) {
@@ -241,7 +245,7 @@ inline Rounding optimal_brain(Matrix<const float> weights, const Curvature& curv
             const bool gone = masked && mask.row(i)[j] == 0;
             const auto nearest = gone ? 0 : static_cast<std::int32_t>(std::llrint(bounded));
             const std::int32_t towards = nearest > 0 ? -1 : 1;
-            const int level = near.level(i);
+            const Context context = near.context(i);
             std::int32_t best = nearest;
             const double pivot = recursion.pivot(i, j) * static_cast<double>(scale);
             const double price = curvature.row_weight[i] * pivot * pivot;
@@ -253,16 +257,16 @@ inline Rounding optimal_brain(Matrix<const float> weights, const Curvature& curv
                     const std::int32_t code = tried[k];
                     if (code < lowest || code > highest) continue;
                     const double miss = quotient - code;
-                    const double cost = price * miss * miss + lambda * static_cast<double>(model.bits(code, level));
+                    const double cost = price * miss * miss + lambda * static_cast<double>(model.bits(code, context));
                     if (k == 0 || cost < lowest_cost) {
                         lowest_cost = cost;
                         best = code;
                     }
                 }
             }
-            result.bits += static_cast<double>(model.bits(best, level));
+            result.bits += static_cast<double>(model.bits(best, context));
             result.loss += price * (quotient - best) * (quotient - best);
-            model.update(best, level);
+            model.update(best, context);
             near.push(i, best);
             result.codes[i * columns + j] = best + zero;
             wanted[i] = static_cast<float>(best) * scale;

@@ -16,6 +16,7 @@ from whit.jax.pytree import arrays_of, is_floating
 from whit.jax.replay import assigned, replay
 from whit.ledger import Ledger
 from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.store import Profile
 from whit.toml import dumps
 
 __all__ = ["Result", "Size", "compress"]
@@ -64,7 +65,9 @@ class Result(Generic[Params]):
     file: bytes = field(repr=False)
 
 
-def compress(params: Params, plan: Plan | Step, *, channel_axis: int = -1) -> Result[Params]:
+def compress(
+    params: Params, plan: Plan | Step, *, channel_axis: int = -1, profile: Profile = "small"
+) -> Result[Params]:
     """Compress a pytree of arrays by the steps of a plan that need only weights.
 
     Layers, which are pruned and quantized, are the leaves of floating point with two or more axes. A layer's name is
@@ -77,6 +80,7 @@ def compress(params: Params, plan: Plan | Step, *, channel_axis: int = -1) -> Re
         plan: ``Prune(unit="weight")`` and ``Quantize(activations=None)`` steps.
         channel_axis: The axis of the output channels, each of which has a scale of its own with
             ``Int(per="channel")``: -1 for kernels of Flax and Haiku, 0 for weights of Equinox.
+        profile: How codes are stored: ``"small"``, or ``"fast"``, some 4 % larger and read several times faster.
 
     Returns:
         The compressed pytree with its ledger. Every decision is what ``whit.compress`` decides for the same arrays.
@@ -94,6 +98,7 @@ def compress(params: Params, plan: Plan | Step, *, channel_axis: int = -1) -> Re
     [[127, 0], [0, 127]]
     """
     start = perf_counter()
+    store.check_profile(profile)
     plan = plan if isinstance(plan, Plan) else Plan(plan)
     for place, step in enumerate(plan.steps, 1):
         _check(step, place)
@@ -104,7 +109,7 @@ def compress(params: Params, plan: Plan | Step, *, channel_axis: int = -1) -> Re
         run.take(step)
     ledger = run.settled()
     about = {"plan": dumps(plan), "versions": measure.versions()}
-    file = store.encode(ledger, None, about)
+    file = store.encode(ledger, None, about, profile=profile)
     return Result(
         params=replay(ledger, params),
         plan=plan,

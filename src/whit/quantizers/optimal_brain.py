@@ -131,7 +131,7 @@ class OptimalBrain(Quantizer):
             step = np.exp(np.log(step).mean(axis=0, keepdims=True))
         # A step beyond four times the largest weight makes everything zero, and so does that one.
         step = np.minimum(step, 4 * np.maximum(np.maximum(-low, high), np.finfo(np.float32).tiny))
-        scale = np.maximum(short(step.astype(np.float32)), least)
+        scale = short(np.maximum(step, least * (1 + 1 / 256)).astype(np.float32))
         if not target.symmetric:
             zero_point = np.clip(np.rint(-np.minimum(low, 0) / scale), target.low, target.high).astype(np.int32)
         return scale, zero_point

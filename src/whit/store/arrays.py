@@ -1,32 +1,48 @@
-"""Arrays as bytes: integers coded, or in as few bits as their span needs, the rest as they are, deflated if that helps.
+"""Arrays as bytes: of the ways to store one, that which takes the fewest.
 
-An entry says how to read the bytes. How many there are before deflation follows from it, so that a size which does not
-fit the others is found before anything is made.
+An entry says how to read the bytes. How many there can be follows from it, so that a size which does not fit the others
+is found before anything is made.
 """
 
 import os
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from whit import _core
 from whit.data import Array
 from whit.errors import FileError, OutputError
-from whit.store.fields import MOST_AXES, MOST_BYTES, shape, table, whole
+from whit.store.fields import MOST_AXES, MOST_BYTES, shape, whole
 
-__all__ = ["Entry", "Profile", "decode", "encode", "inflate"]
+__all__ = ["Entry", "Packed", "Profile", "check_profile", "decode", "encode", "expand"]
 
 Profile = Literal["small", "fast"]
-"""How integers of two or more axes are coded: in the fewest bytes, or so that they are read several times faster."""
+"""How integers are coded: in the fewest bytes, or so that they are read several times faster."""
 _INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64")
 _DTYPES = (*_INTEGERS, "float16", "float32", "float64")
 _MOST_BITS = 16
 _MOST_CODED = 1 << 22
-_MOST_FROM_ONE = 1032
-"""DEFLATE cannot make more than 1032 bytes of one, so a file that declares more lies."""
+_MOST_MODELLED = 1 << 20
+"""The byte model is slow: what has more bytes is stored as it is."""
+_MOST_VALUES_FROM_ONE = 1 << 14
+_MOST_BYTES_FROM_ONE = 1 << 11
+"""What a reader believes that one stored byte can hold; a writer that gets more into it stores the values otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """Integers in fields of ``bits`` bits, of which 0 stands for ``low``."""
+
+    bits: int
+    low: int
+
+
+Way = Packed | Literal["plain", "codes", "floats", "bytes"]
+"""As they are; packed; or through the coder of integers, that of float32 or that of any bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,20 +52,16 @@ class Entry:
     Attributes:
         dtype: Of the array, one of ten.
         shape: Of the array.
-        length: Bytes that are stored; without ``coded`` they are deflated where that is less than ``size``.
+        length: Bytes that are stored.
         crc32: Of the bytes that are stored.
-        bits: Width of a packed value; None where values are stored as they are.
-        low: What a packed value of 0 stands for.
-        coded: Whether the values, all of which could be packed, went through the codec instead.
+        way: How the values became bytes.
     """
 
     dtype: str
     shape: tuple[int, ...]
     length: int
     crc32: int
-    bits: int | None = None
-    low: int = 0
-    coded: bool = False
+    way: Way = "plain"
 
     @property
     def count(self) -> int:
@@ -58,46 +70,72 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes before deflation, or of the same values packed if they are coded."""
-        return _size(self.dtype, self.count, self.bits)
+        """Bytes of the values as they are."""
+        return self.count * np.dtype(self.dtype).itemsize
 
     @classmethod
-    def of(cls, value: Any) -> "Entry":
-        """The entry that a table of the header describes, checked by itself.
+    def of(cls, row: Any, crc32: int) -> "Entry":
+        """The entry that a row of the header describes, checked by itself.
 
         Raises:
             ValueError: No array is stored like this.
         """
-        packed = {"bits", "low"} if isinstance(value, dict) and "bits" in value else set[str]()
-        coded = {"coded"} if packed and "coded" in value else set[str]()
-        fields = table(value, {"dtype", "shape", "length", "crc32"} | packed | coded)
-        if fields["dtype"] not in _DTYPES:
-            raise ValueError(f"a .whit holds no arrays of dtype {str(fields['dtype'])[:40]!r}")
-        fields["shape"] = shape(fields["shape"])
-        entry = cls(**fields)
-        whole(entry.length)
-        whole(entry.crc32, high=0xFFFFFFFF)
-        if entry.dtype == "bool" and entry.bits != 1:
-            raise ValueError("true and false are packed in 1 bit")
-        if coded and (entry.coded is not True or len(entry.shape) < 2):
-            raise ValueError("coded is true, for arrays of two axes or more, or is left away")
-        if packed:
-            if entry.dtype not in _INTEGERS:
-                raise ValueError(f"values of {entry.dtype} are not packed")
-            bits = whole(entry.bits, 1, min(_MOST_BITS, 8 * np.dtype(entry.dtype).itemsize - 1))
-            low, high = _limits(entry.dtype)
-            whole(entry.low, low, high - (1 << bits) + 1)
-        if not entry.length <= whole(entry.size) <= _MOST_FROM_ONE * entry.length:
-            raise ValueError(f"{entry.length} stored bytes cannot hold {entry.count} values in {entry.size} bytes")
+        if not isinstance(row, list) or len(cast(list[Any], row)) not in (3, 4, 5):
+            raise ValueError("an entry is a list of a dtype, a shape, a length and how the values are stored")
+        dtype, sizes, length, *how = cast(list[Any], row)
+        if dtype not in _DTYPES:
+            raise ValueError(f"a .whit holds no arrays of dtype {str(dtype)[:40]!r}")
+        way = _way(how, dtype)
+        entry = cls(dtype=dtype, shape=shape(sizes), length=whole(length), crc32=crc32, way=way)
+        whole(entry.size)
+        if not entry.fits():
+            raise ValueError(f"{length} stored bytes cannot hold {entry.count} values of {dtype}")
         return entry
 
-    def table(self) -> dict[str, Any]:
-        """The entry as plain JSON; ``Entry.of(entry.table()) == entry``."""
-        packed = {} if self.bits is None else {"bits": self.bits, "low": self.low}
-        stored = {"length": self.length, "crc32": self.crc32}
-        return (
-            {"dtype": self.dtype, "shape": list(self.shape)} | packed | stored | ({"coded": True} if self.coded else {})
-        )
+    def fits(self) -> bool:
+        """Whether the stored bytes can hold the values."""
+        match self.way:
+            case "plain":
+                return self.length == self.size
+            case Packed(bits=bits):
+                return self.length == (self.count * bits + 7) // 8
+            case "bytes":
+                return self.size <= _MOST_BYTES_FROM_ONE * self.length
+            case "codes" | "floats":
+                return self.count <= _MOST_VALUES_FROM_ONE * self.length
+
+    def row(self) -> list[Any]:
+        """The entry as plain JSON; ``Entry.of(entry.row(), entry.crc32) == entry``."""
+        way = self.way
+        how = [way.bits, way.low] if isinstance(way, Packed) else [] if way == "plain" else [way]
+        return [self.dtype, list(self.shape), self.length, *how]
+
+
+def _way(how: list[Any], dtype: str) -> Way:
+    """What the end of a row says, checked against the dtype."""
+    match how:
+        case [] if dtype != "bool":
+            return "plain"
+        case ["codes"] if dtype in _INTEGERS:
+            return "codes"
+        case ["floats"] if dtype == "float32":
+            return "floats"
+        case ["bytes"] if dtype != "bool":
+            return "bytes"
+        case [bits, low] if dtype in _INTEGERS:
+            least, most = _limits(dtype)
+            widest = 1 if dtype == "bool" else min(_MOST_BITS, 8 * np.dtype(dtype).itemsize - 1)
+            packed = Packed(bits=whole(bits, 1, widest), low=whole(low, least, most))
+            whole(low, least, most - (1 << packed.bits) + 1)
+            return packed
+        case _:
+            raise ValueError(f"{dtype} is not stored as {str(how)[:40]}")
+
+
+def check_profile(profile: str) -> None:
+    """Raise ``OutputError`` unless there is such a profile; to be asked before anything long."""
+    if profile not in get_args(Profile):
+        raise OutputError(f"profile={profile!r}: there is no such profile; choose {' or '.join(get_args(Profile))}")
 
 
 def encode(array: Array, profile: Profile = "small") -> tuple[Entry, bytes]:
@@ -111,40 +149,51 @@ def encode(array: Array, profile: Profile = "small") -> tuple[Entry, bytes]:
         raise OutputError(f"arrays of dtype {array.dtype} cannot be stored; a .whit holds {', '.join(_DTYPES)}")
     if array.ndim > MOST_AXES or array.nbytes > MOST_BYTES:
         raise OutputError(f"an array of {array.ndim} axes cannot be stored; a .whit holds at most {MOST_AXES}")
-    bits, low = _packing(array) if dtype in _INTEGERS else (None, 0)
-    flat = np.ascontiguousarray(array).reshape(-1)
-    if bits is None:
-        raw = flat.astype(flat.dtype.newbyteorder("<")).tobytes()
-    else:
-        raw = _core.pack_bits(flat.astype(np.int32), bits, low).tobytes()
-    deflated = zlib.compress(raw, 9)
-    stored = deflated if len(deflated) < len(raw) else raw
-    coded = b""
-    if bits is not None and array.ndim > 1 and array.size:
-        matrix = np.ascontiguousarray(array).reshape(array.shape[0], -1).astype(np.int32)
-        if abs(low) < _MOST_CODED:
-            coded = _core.encode(matrix, profile, os.cpu_count() or 1).tobytes()
-    better = 0 < len(coded) < len(stored) and len(raw) <= _MOST_FROM_ONE * len(coded)
-    stored = coded if better else stored
-    checksum = zlib.crc32(stored)
-    return Entry(
-        dtype=dtype, shape=array.shape, bits=bits, low=low, length=len(stored), crc32=checksum, coded=better
-    ), stored
+    found = [
+        (Entry(dtype=dtype, shape=array.shape, length=len(stored), crc32=zlib.crc32(stored), way=way), stored)
+        for way, stored in _ways(np.ascontiguousarray(array).reshape(array.shape), profile)
+    ]
+    return min((one for one in found if one[0].fits()), key=lambda one: one[0].length)
 
 
-def _packing(array: Array) -> tuple[int | None, int]:
-    """The width in which integers are packed, if it is less than their own, and what a packed 0 stands for."""
+def _ways(array: Array, profile: Profile) -> Iterator[tuple[Way, bytes]]:
+    """Ways to store an array, with its bytes; of equally short ones the first is the quickest to read."""
+    dtype = array.dtype.name
+    raw = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    packed = _packing(array) if dtype in _INTEGERS else None
+    if dtype != "bool":
+        yield "plain", raw
+    if dtype in _INTEGERS:
+        if packed:
+            codes = array.astype(np.int32).reshape(-1)
+            yield packed, _core.pack_bits(codes, packed.bits, packed.low).tobytes()
+        if array.size and -_MOST_CODED < array.min() <= array.max() < _MOST_CODED:
+            matrix = array.astype(np.int32).reshape(_matrix(array.shape))
+            yield "codes", _core.encode(matrix, profile, os.cpu_count() or 1).tobytes()
+    if dtype == "float32" and array.size:
+        yield "floats", _core.encode_floats(array.astype(np.float32).reshape(-1)).tobytes()
+    if (dtype == "uint8" or (packed is None and dtype != "float32")) and 0 < len(raw) <= _MOST_MODELLED:
+        yield "bytes", _core.encode_bytes(np.frombuffer(raw, np.uint8)).tobytes()
+
+
+def _matrix(sizes: tuple[int, ...]) -> tuple[int, int]:
+    """The matrix as which integers are coded: the first axis by all others, or a single row."""
+    return (sizes[0], prod(sizes[1:])) if len(sizes) > 1 else (1, prod(sizes))
+
+
+def _packing(array: Array) -> Packed | None:
+    """How integers are packed, if that takes fewer bits than they have."""
     if array.dtype == np.bool_:
-        return 1, 0
+        return Packed(bits=1, low=0)
     if not array.size:
-        return None, 0
+        return None
     low, high = int(array.min()), int(array.max())
     bits = max(1, (high - low).bit_length())
     least, most = _limits(array.dtype.name)
     if bits > _MOST_BITS or bits >= 8 * array.dtype.itemsize or low < least or high > most:
-        return None, 0
+        return None
     # Whatever the bits say, the value is one of the dtype.
-    return bits, min(low, most - (1 << bits) + 1)
+    return Packed(bits=bits, low=min(low, most - (1 << bits) + 1))
 
 
 def _limits(dtype: str) -> tuple[int, int]:
@@ -155,10 +204,6 @@ def _limits(dtype: str) -> tuple[int, int]:
     return max(int(info.min), int(widest.min)), min(int(info.max), int(widest.max))
 
 
-def _size(dtype: str, count: int, bits: int | None) -> int:
-    return count * np.dtype(dtype).itemsize if bits is None else (count * bits + 7) // 8
-
-
 def decode(entry: Entry, stored: bytes, where: str) -> Array:
     """The array that an entry and its bytes describe.
 
@@ -167,43 +212,40 @@ def decode(entry: Entry, stored: bytes, where: str) -> Array:
     """
     if len(stored) != entry.length or zlib.crc32(stored) != entry.crc32:
         raise FileError(f"{where}: the checksum is wrong, so its bytes were changed; get the file again")
-    if entry.coded:
-        return _decode(entry, stored, where)
-    raw = stored if entry.length == entry.size else inflate(stored, entry.size, where)
-    if entry.bits is None:
-        flat = np.frombuffer(raw, np.dtype(entry.dtype).newbyteorder("<")).astype(entry.dtype)
-    else:
-        try:
-            flat = _core.unpack_bits(np.frombuffer(raw, np.uint8), entry.count, entry.bits, entry.low)
-        except ValueError as error:
-            raise FileError(f"{where}: {error}") from error
-        flat = flat.astype(entry.dtype)
-    return flat.reshape(entry.shape)
-
-
-def _decode(entry: Entry, stored: bytes, where: str) -> Array:
-    """The array whose values went through the codec."""
-    rows = entry.shape[0]
-    threads = os.cpu_count() or 1
     try:
-        codes = _core.decode(np.frombuffer(stored, np.uint8), rows, entry.count // max(rows, 1), threads)
+        flat = _values(entry, np.frombuffer(stored, np.uint8))
     except ValueError as error:
         raise FileError(f"{where}: {error}") from error
-    high = entry.low + (1 << (entry.bits or 0)) - 1
-    if codes.size and not entry.low <= codes.min() <= codes.max() <= high:
-        raise FileError(f"{where}: holds values outside {entry.low} to {high}, which it declares")
-    return codes.astype(entry.dtype).reshape(entry.shape)
+    except MemoryError as error:
+        raise FileError(f"{where}: {entry.count} values of {entry.dtype} do not fit into memory") from error
+    return flat.astype(entry.dtype).reshape(entry.shape)
 
 
-def inflate(stored: bytes, size: int, where: str) -> bytes:
-    """Deflated bytes, inflated to exactly the ``size`` that was declared and no further."""
-    if size > _MOST_FROM_ONE * len(stored):
-        raise FileError(f"{where}: declares {size} bytes, more than {len(stored)} deflated bytes can hold")
-    inflater = zlib.decompressobj()
+def _values(entry: Entry, stored: Any) -> Array:
+    """The values in C order, of the entry's dtype or of another that holds them."""
+    dtype = np.dtype(entry.dtype).newbyteorder("<")
+    match entry.way:
+        case "plain":
+            return stored.view(dtype) if stored.size else np.zeros(0, dtype)
+        case Packed(bits=bits, low=low):
+            return _core.unpack_bits(stored, entry.count, bits, low)
+        case "floats":
+            return _core.decode_floats(stored, entry.count)
+        case "bytes":
+            return _core.decode_bytes(stored, entry.size).view(dtype)
+        case "codes":
+            codes = _core.decode(stored, *_matrix(entry.shape), os.cpu_count() or 1)
+            low, high = _limits(entry.dtype)
+            if codes.size and not low <= codes.min() <= codes.max() <= high:
+                raise ValueError(f"holds values from {codes.min()} to {codes.max()}, which are not {entry.dtype}")
+            return codes.reshape(-1)
+
+
+def expand(stored: bytes, size: int, where: str) -> bytes:
+    """Bytes through the byte model, to exactly the ``size`` that was declared and no further."""
+    if size > _MOST_BYTES_FROM_ONE * len(stored):
+        raise FileError(f"{where}: declares {size} bytes, more than {len(stored)} coded bytes can hold")
     try:
-        raw = inflater.decompress(stored, size + 1)
-    except zlib.error as error:
-        raise FileError(f"{where}: cannot be inflated ({error})") from error
-    if len(raw) != size or not inflater.eof or inflater.unused_data:
-        raise FileError(f"{where}: does not inflate to the {size} bytes that it declares")
-    return raw
+        return _core.decode_bytes(np.frombuffer(stored, np.uint8), size).tobytes()
+    except ValueError as error:
+        raise FileError(f"{where}: {error}") from error

@@ -1,6 +1,7 @@
-"""The ledger in a container: every decision as a table, its arrays by their place among the container's."""
+"""The ledger in a container: every decision as a table; the arrays that belong to it come next in the container."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -14,93 +15,136 @@ from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Ledger, Masked, 
 from whit.store.fields import positive, reading, shape, table, text, whole
 from whit.toml import from_table, to_table
 
-__all__ = ["read_ledger", "write_ledger"]
+__all__ = ["arrays_of", "read_ledger", "write_ledger"]
 
-Keep = Callable[[Array], int]
-Fetch = Callable[[Any], Array]
+Keep = Callable[[str, Array], None]
+"""Takes an array and its role; arrays of one role are alike."""
+Fetch = Callable[[], Array]
+"""Gives the arrays back in the order in which they were kept."""
 Before = dict[tuple[type, str], Rounded | RoundedActivation]
 """What biases refer to, by kind and name."""
 
 _FIELDS = {
     "folded": {"batch_norm", "into"},
     "kept": {"group", "axes", "groups"},
-    "masked": {"parameter", "mask"},
-    "rounded": {"parameter", "target", "shape", "axis", "codes", "scale", "zero_point"},
+    "masked": {"parameter"},
+    "rounded": {"parameter", "target", "shape", "axis"},
     "rounded_activation": {"tensor", "target", "scale", "zero_point"},
-    "rounded_bias": {"parameter", "weight", "tensor", "codes"},
-    "assigned": {"parameter", "values"},
+    "rounded_bias": {"parameter", "weight", "tensor"},
+    "assigned": {"parameter"},
 }
-
-_OPTIONAL = {"rounded": {"unit", "codebook"}}
+_OPTIONAL = {"masked": {"from"}, "rounded": {"zero_point", "unit"}}
 
 
 def write_ledger(ledger: Ledger, keep: Keep) -> list[dict[str, Any]]:
-    """The ledger's decisions as tables; ``keep`` takes an array and gives its place."""
-    return [_write(decision, keep) for decision in ledger]
+    """The ledger's decisions as tables; ``keep`` takes their arrays in order."""
+    rounded = ledger.rounded()
+    return [_write(decision, rounded, keep) for decision in ledger]
 
 
-def _write(decision: Decision, keep: Keep) -> dict[str, Any]:
+def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> dict[str, Any]:
     match decision:
         case Folded(batch_norm=batch_norm, into=into):
             return {"kind": "folded", "batch_norm": batch_norm, "into": into}
         case Kept(group=group, axes=axes, groups=groups):
-            listed = [[key.parameter, key.axis, keep(indices)] for key, indices in axes.items()]
-            return {"kind": "kept", "group": group, "axes": listed, "groups": dict(groups)}
+            for indices in axes.values():
+                keep("kept", indices)
+            return {"kind": "kept", "group": group, "axes": [list(key) for key in axes], "groups": dict(groups)}
         case Masked(parameter=parameter, mask=mask):
-            return {"kind": "masked", "parameter": parameter, "mask": keep(mask)}
+            return {"kind": "masked", "parameter": parameter} | _write_mask(mask, rounded.get(parameter), keep)
         case Rounded(parameter=parameter, target=target, shape=sizes):
             about = {"parameter": parameter, "target": to_table(target), "shape": list(sizes), "axis": decision.axis}
-            scale, unit = _packed(decision)
-            arrays = {"codes": keep(decision.codes), "scale": keep(scale), "zero_point": keep(decision.zero_point)}
-            codebook = {} if decision.codebook is None else {"codebook": keep(decision.codebook)}
-            return {"kind": "rounded"} | about | arrays | unit | codebook
+            return {"kind": "rounded"} | about | _write_arrays(decision, keep)
         case RoundedActivation(tensor=tensor, target=target):
             about = {"kind": "rounded_activation", "tensor": tensor, "target": to_table(target)}
-            return about | {"scale": float(decision.scale), "zero_point": int(decision.zero_point)}
+            return about | {"scale": _shortest(decision.scale), "zero_point": int(decision.zero_point)}
         case RoundedBias(parameter=parameter, weight=weight, tensor=tensor, codes=codes):
-            about = {"kind": "rounded_bias", "parameter": parameter, "weight": weight, "tensor": tensor}
-            return about | {"codes": keep(codes)}
+            keep("bias", codes)
+            return {"kind": "rounded_bias", "parameter": parameter, "weight": weight, "tensor": tensor}
         case Assigned(parameter=parameter, values=values):
-            return {"kind": "assigned", "parameter": parameter, "values": keep(values)}
+            keep(f"values of {parameter.rpartition('.')[2]}", values)
+            return {"kind": "assigned", "parameter": parameter}
 
 
-def _packed(decision: Rounded) -> tuple[Array, dict[str, float]]:
-    """Scales as they are stored, and the unit of those that have one."""
+def _write_arrays(decision: Rounded, keep: Keep) -> dict[str, Any]:
+    """Keep the arrays of a rounded weight; gives the fields that say more about them than the format does."""
+    fields: dict[str, Any] = {}
+    keep("", decision.codes)
     kind = decision.target.scale_format
-    if kind not in ("e8m0", "e4m3"):
-        return decision.scale, {}
-    codes, unit = pack_scales(decision.scale, kind)
-    return codes, {"unit": unit} if kind == "e4m3" else {}
+    if kind in ("e8m0", "e4m3"):
+        scale, unit = pack_scales(decision.scale, kind)
+        keep(f"scale {kind}", scale)
+        fields |= {"unit": unit} if kind == "e4m3" else {}
+    else:
+        keep("scale", decision.scale)
+    if decision.zero_point.any():
+        keep("zero_point", decision.zero_point)
+        fields["zero_point"] = True
+    if decision.codebook is not None:
+        keep("codebook", decision.codebook)
+    return fields
 
 
-def _scales(fields: dict[str, Any], target: Format, stored: Array) -> Floats:
-    """The scales that ``_packed`` took."""
-    kind = target.scale_format
-    if (kind == "e4m3") != ("unit" in fields):
-        raise ValueError("a unit goes with scales of e4m3, and only with them")
-    if kind in ("float32", "one"):
-        scale: Floats = _of(stored, np.float32)
-        if kind == "one" and not (scale == 1).all():
-            raise ValueError(f"the scale of {target} is 1")
-        return scale
-    return unpack_scales(_of(stored, np.int32), positive(fields["unit"]) if kind == "e4m3" else 1.0, kind)
+def _write_mask(mask: Any, rounded: Rounded | None, keep: Keep) -> dict[str, Any]:
+    """What the codes of the same weight do not tell: a weight that is not zero was not masked."""
+    if rounded is not None and rounded.shape == mask.shape:
+        zero = _zeros(rounded)
+        if mask[~zero].all():
+            if mask[zero].any():
+                keep("", mask[zero])
+                return {"from": "zeros"}
+            return {"from": "codes"}
+    keep("", mask)
+    return {}
 
 
-def _codebook(fields: dict[str, Any], target: Format, fetch: Fetch) -> Floats | None:
-    if isinstance(target, Codebook) != ("codebook" in fields):
-        raise ValueError("a codebook goes with codes of it, and only with them")
-    if "codebook" not in fields:
-        return None
-    values: Floats = _of(fetch(fields["codebook"]), np.float32)
-    if values.ndim != 1 or not 1 <= values.size <= target.high + 1:
-        raise ValueError(f"a codebook of shape {values.shape} does not fit {target}")
-    if not np.isfinite(values).all() or not (values[1:] > values[:-1]).all():
-        raise ValueError("the values of a codebook are not finite, or do not rise")
-    return values
+def _zeros(rounded: Rounded) -> Any:
+    """Where a rounded weight is zero, in its own shape."""
+    if rounded.codebook is not None:
+        return rounded.shaped(rounded.codebook[rounded.codes] == 0)
+    block = rounded.target.block(rounded.codes.shape[1])
+    rows, columns = rounded.codes.shape
+    zero_point = np.broadcast_to(rounded.zero_point, (rows, rounded.zero_point.shape[1]))
+    return rounded.shaped(rounded.codes == np.repeat(zero_point, max(block, 1), axis=1)[:, :columns])
+
+
+def _shortest(scale: Any) -> float:
+    """The shortest decimal that is the same float32, where reading it as float64 first does not matter."""
+    short = float(str(np.float32(scale)))
+    return short if np.float32(short) == scale else float(scale)
+
+
+def arrays_of(table: Mapping[str, Any]) -> list[str]:
+    """What the arrays are that belong to a decision, in their order.
+
+    Raises:
+        ValueError: There is no such decision.
+    """
+    match table:
+        case {"kind": "kept", "axes": axes}:
+            return ["indices"] * len(axes)
+        case {"kind": "masked"}:
+            return [] if table.get("from") == "codes" else ["mask"]
+        case {"kind": "rounded"}:
+            codebook = ["codebook"] if _has_codebook(table["target"]) else []
+            return ["codes", "scale", *(["zero_point"] if "zero_point" in table else []), *codebook]
+        case {"kind": "rounded_bias"}:
+            return ["codes"]
+        case {"kind": "assigned"}:
+            return ["values"]
+        case {"kind": "folded" | "rounded_activation"}:
+            return []
+        case _:
+            raise ValueError(f"there is no decision like {str(table)[:80]}")
+
+
+def _has_codebook(target: Any) -> bool:
+    """Whether a format as a table is one of which weights have an array more."""
+    return isinstance(target, Mapping) and cast(Mapping[str, Any], target).get("kind") == "codebook"
 
 
 def read_ledger(tables: Any, fetch: Fetch, path: Path) -> Ledger:
-    """The ledger that tables describe; ``fetch`` gives the array of a place.
+    """The ledger that tables describe; ``fetch`` gives their arrays in order.
 
     Raises:
         FileError: A table is not a decision, its arrays do not fit it, or decisions do not fit each other.
@@ -109,16 +153,35 @@ def read_ledger(tables: Any, fetch: Fetch, path: Path) -> Ledger:
         raise FileError(f"{path}: its decisions are not a list")
     found: list[Decision] = []
     before: Before = {}
+    incomplete: list[tuple[int, str, Any]] = []
     for place, fields in enumerate(cast(list[Any], tables)):
         with reading(f"{path}, decision {place}"):
             decision = _read(fields, fetch, before)
+            if isinstance(decision, Masked) and "from" in fields:
+                incomplete.append((place, fields["from"], decision))
             found.append(decision)
             if isinstance(decision, Rounded):
                 before[Rounded, decision.parameter] = decision
             elif isinstance(decision, RoundedActivation):
                 before[RoundedActivation, decision.tensor] = decision
+    for place, source, masked in incomplete:
+        with reading(f"{path}, decision {place}"):
+            found[place] = _completed(masked, source, before.get((Rounded, masked.parameter)))
     with reading(f"{path}, decisions"):
         return _fitting(found)
+
+
+def _completed(masked: Masked, source: str, rounded: Any) -> Masked:
+    """A mask of which only what codes do not tell was stored."""
+    if not isinstance(rounded, Rounded):
+        raise ValueError(f"the mask of {masked.parameter} needs its codes, which the file does not hold")
+    zero = _zeros(rounded)
+    mask = ~zero
+    if source == "zeros":
+        if masked.mask.shape != (np.count_nonzero(zero),):
+            raise ValueError(f"{masked.mask.shape} values do not fit {np.count_nonzero(zero)} weights that are zero")
+        mask[zero] = masked.mask
+    return replace(masked, mask=mask)
 
 
 def _fitting(found: list[Decision]) -> Ledger:
@@ -149,7 +212,7 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
     kind = value["kind"]
     if kind not in _FIELDS:
         raise ValueError(f"there is no decision of kind {str(kind)[:40]!r}")
-    fields = table(value, {"kind"} | _FIELDS[kind], _OPTIONAL.get(kind, frozenset()))
+    fields = table(value, {"kind"} | _FIELDS[kind], _OPTIONAL.get(kind, set()))
     match kind:
         case "folded":
             return Folded(batch_norm=text(fields["batch_norm"]), into=text(fields["into"]))
@@ -157,7 +220,7 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
             groups = {text(weight): whole(count, low=1) for weight, count in fields["groups"].items()}
             return Kept(group=text(fields["group"]), axes=_axes(fields["axes"], fetch), groups=groups)
         case "masked":
-            return Masked(parameter=text(fields["parameter"]), mask=_of(fetch(fields["mask"]), np.bool_))
+            return _masked(fields, fetch)
         case "rounded":
             return _rounded(fields, fetch)
         case "rounded_activation":
@@ -165,28 +228,41 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
         case "rounded_bias":
             return _rounded_bias(fields, fetch, before)
         case _:
-            return Assigned(parameter=text(fields["parameter"]), values=fetch(fields["values"]))
+            return Assigned(parameter=text(fields["parameter"]), values=fetch())
 
 
 def _axes(value: Any, fetch: Fetch) -> dict[Axis, Any]:
     axes: dict[Axis, Any] = {}
-    for name, axis, place in value:
+    for name, axis in value:
         key = Axis(text(name), whole(axis))
         if key in axes:
             raise ValueError(f"axis {axis} of {name} is cut twice")
-        indices = _of(fetch(place), np.int64)
+        indices = _of(fetch(), np.int64)
         if indices.ndim != 1 or (indices.size and indices[0] < 0) or not (indices[1:] > indices[:-1]).all():
             raise ValueError("kept indices do not rise from 0")
         axes[key] = indices
     return axes
 
 
+def _masked(fields: dict[str, Any], fetch: Fetch) -> Masked:
+    """A mask, or that part of it which is stored."""
+    source = fields.get("from")
+    if source not in (None, "codes", "zeros") or ("from" in fields and source is None):
+        raise ValueError(f"masks come from 'codes' or 'zeros', not from {str(source)[:40]!r}")
+    mask = np.zeros(0, np.bool_) if source == "codes" else _of(fetch(), np.bool_)
+    return Masked(parameter=text(fields["parameter"]), mask=mask)
+
+
 def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
     target = _format(fields["target"])
     sizes = shape(fields["shape"])
-    codes: Integers = _of(fetch(fields["codes"]), np.int32)
-    scale = _scales(fields, target, fetch(fields["scale"]))
-    zero_point: Integers = _of(fetch(fields["zero_point"]), np.int32)
+    codes: Integers = _of(fetch(), np.int32)
+    scale = _scales(fields, target, fetch)
+    zero_point: Integers = np.zeros(scale.shape, np.int32)
+    if "zero_point" in fields:
+        if fields["zero_point"] is not True:
+            raise ValueError("zero_point is true, or is left away where all zero points are 0")
+        zero_point = _of(fetch(), np.int32)
     rows, columns = codes.shape
     groups = -(-columns // target.block(columns)) if columns else 0
     expected = (1 if target.per == "tensor" else rows, groups)
@@ -202,7 +278,7 @@ def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
     least, most = (target.low, target.high) if isinstance(target, Int) else (0, 0)
     if zero_point.size and not least <= int(zero_point.min()) <= int(zero_point.max()) <= most:
         raise ValueError(f"zero points from {zero_point.min()} to {zero_point.max()} leave the grid of {target}")
-    codebook = _codebook(fields, target, fetch)
+    codebook = _codebook(target, fetch) if isinstance(target, Codebook) else None
     if codebook is not None and codes.size and int(codes.max()) >= codebook.size:
         raise ValueError(f"the code {codes.max()} is not one of {codebook.size} values")
     return Rounded(
@@ -215,6 +291,29 @@ def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
         zero_point=zero_point,
         codebook=codebook,
     )
+
+
+def _scales(fields: dict[str, Any], target: Format, fetch: Fetch) -> Floats:
+    """The scales of a rounded weight, of which those of few bits are stored as integers."""
+    kind = target.scale_format
+    if (kind == "e4m3") != ("unit" in fields):
+        raise ValueError("a unit goes with scales of e4m3, and only with them")
+    if kind in ("float32", "one"):
+        scale: Floats = _of(fetch(), np.float32)
+        if kind == "one" and not (scale == 1).all():
+            raise ValueError(f"the scale of {target} is 1")
+        return scale
+    unit = positive(fields["unit"]) if kind == "e4m3" else 1.0
+    return unpack_scales(_of(fetch(), np.int32), unit, kind)
+
+
+def _codebook(target: Codebook, fetch: Fetch) -> Floats:
+    values: Floats = _of(fetch(), np.float32)
+    if values.ndim != 1 or not 1 <= values.size <= target.k:
+        raise ValueError(f"a codebook of shape {values.shape} does not fit {target}")
+    if not np.isfinite(values).all() or not (values[1:] > values[:-1]).all():
+        raise ValueError("the values of a codebook are not finite, or do not rise")
+    return values
 
 
 def _rounded_activation(fields: dict[str, Any]) -> RoundedActivation:
@@ -238,7 +337,7 @@ def _rounded_bias(fields: dict[str, Any], fetch: Fetch, before: Before) -> Round
         raise ValueError(f"the bias {name} needs the rounded {weight} and {tensor} before it")
     if rounded.target.per == "group":
         raise ValueError(f"{weight} has a scale a group, so its bias {name} has no scale of its own")
-    codes: Integers = _of(fetch(fields["codes"]), np.int32)
+    codes: Integers = _of(fetch(), np.int32)
     if codes.shape != rounded.codes.shape[:1]:
         raise ValueError(f"codes of shape {codes.shape} are no bias of {weight}, {rounded.codes.shape[0]} channels")
     scale = RoundedBias.scale_of(rounded, activation)

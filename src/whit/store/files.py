@@ -11,27 +11,28 @@ import numpy as np
 from whit.data import Array
 from whit.errors import FileError, OutputError, listed
 from whit.ledger import Ledger
+from whit.store.arrays import Profile
 from whit.store.container import Container, open_container, write_container
 from whit.store.decisions import read_ledger, write_ledger
-from whit.store.fields import reading, table, whole
+from whit.store.fields import reading, table
 from whit.store.network import join, split
 
 __all__ = ["Stored", "encode", "read", "write_whole"]
 
 
-def encode(ledger: Ledger, onnx_bytes: bytes | None, about: Mapping[str, Any]) -> bytes:
+def encode(ledger: Ledger, onnx_bytes: bytes | None, about: Mapping[str, Any], *, profile: Profile = "small") -> bytes:
     """A ledger, the network's graph if there is one, and plain facts about both, as the bytes of a ``.whit``."""
-    arrays: list[Array] = []
+    arrays: list[tuple[str, Array]] = []
 
-    def keep(array: Array) -> int:
-        arrays.append(np.asarray(array))
-        return len(arrays) - 1
+    def keep(role: str, array: Array) -> None:
+        arrays.append((role, np.asarray(array)))
 
     content: dict[str, Any] = {"about": dict(about), "decisions": write_ledger(ledger, keep)}
     if onnx_bytes is not None:
-        graph, recipe = split(onnx_bytes, ledger)
-        content["network"] = {"graph": keep(np.frombuffer(graph, np.uint8)), "weights": recipe}
-    return write_container(content, arrays)
+        graph, weights = split(onnx_bytes, ledger)
+        keep("", np.frombuffer(graph, np.uint8))
+        content["network"] = {"weights": weights}
+    return write_container(content, arrays, profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +57,17 @@ class Stored:
             FileError: An array was changed, or what the file says does not fit together.
         """
         container = self.container
-        unread = set(range(len(container.entries)))
-        if self._network is not None:
-            unread.remove(self._network["graph"])
+        places = iter(range(len(container.pieces) - (self._network is not None)))
 
-        def fetch(place: Any) -> Array:
-            if place not in unread:
-                raise ValueError(f"array {str(place)[:40]} is not one of the file's, or is referred to twice")
-            unread.remove(place)
+        def fetch() -> Array:
+            place = next(places, None)
+            if place is None:
+                raise ValueError("it needs an array more than the file has")
             return container.array(place)
 
         ledger = read_ledger(container.content["decisions"], fetch, container.path)
-        if unread:
-            raise FileError(f"{container.path}: the arrays {listed(map(str, sorted(unread)))} belong to no decision")
+        if surplus := list(places):
+            raise FileError(f"{container.path}: the arrays {listed(map(str, surplus))} belong to no decision")
         return ledger
 
     def onnx(self) -> bytes:
@@ -83,7 +82,7 @@ class Stored:
                 f"{container.path} holds no graph, only decisions on parameters: it was saved without a network. "
                 "Load it into the parameters it was made from"
             )
-        graph = container.array(network["graph"])
+        graph = container.array(len(container.pieces) - 1)
         if graph.dtype != np.uint8 or graph.ndim != 1:
             raise FileError(f"{container.path}: its graph is an array of {graph.dtype} {graph.shape}, not of bytes")
         return join(graph.tobytes(), network["weights"], self.ledger(), container.path)
@@ -101,7 +100,9 @@ def read(path: str | Path) -> Stored:
         if not isinstance(content["about"], dict):
             raise ValueError("its facts about itself are not a table")
         if "network" in content:
-            whole(table(content["network"], {"graph", "weights"})["graph"], high=len(container.entries) - 1)
+            table(content["network"], {"weights"})
+            if not container.pieces:
+                raise ValueError("it has a network and no array, where the last array is the network's graph")
     return Stored(container)
 
 

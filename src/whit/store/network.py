@@ -1,150 +1,148 @@
-"""The network in a container: its ONNX graph, and from which of the ledger's arrays each of its weights comes."""
+"""The network in a container: its ONNX graph, and as what each decision's values stand in it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from whit.errors import FileError, ModelError
-from whit.formats import Int
-from whit.ledger import Ledger
-from whit.store.fields import reading, shape, table, text, whole
-from whit.store.onnx_graph import CODES, Initializer, with_initializers
+from whit.formats import Float, Int
+from whit.ledger import Assigned, Ledger, Rounded, RoundedBias
+from whit.store.fields import reading, whole
+from whit.store.onnx_graph import CODES, FLOATS, INTEGERS, TYPES, UINT4, Initializer, with_initializers
 
 __all__ = ["join", "split"]
 
-Recipe = list[dict[str, Any]]
-
-_SUFFIXES = {
-    "assigned": "",
-    "codes": ":codes",
-    "scale": ":scale",
-    "zero_point": ":zero_point",
-    "levels": ":levels",
-    "bias": "",
-    "bias int32": ":int32",
-    "bias scale": ":scale",
-}
-"""An initializer is named after the parameter that it is ``of``, with the suffix of where it is ``from``."""
-_FIELDS: dict[str, set[str]] = {
-    "assigned": set(),
-    "codes": {"type", "shape"},
-    "scale": {"shape"},
-    "zero_point": {"type", "shape"},
-    "levels": set(),
-    "bias": set(),
-    "bias int32": set(),
-    "bias scale": set(),
-}
+Source = Rounded | RoundedBias | Assigned
+"""A decision that gives a parameter its values."""
 
 
-def split(onnx_bytes: bytes, ledger: Ledger) -> tuple[bytes, Recipe]:
-    """A serialized ONNX model without the weights that the ledger has, and where each comes from.
+def split(onnx_bytes: bytes, ledger: Ledger) -> tuple[bytes, list[int]]:
+    """A serialized ONNX model without the weights that the ledger has, and as what each source stands in it.
 
     Needs the ``onnx`` package. What the ledger does not have (small constants) stays in the graph.
+
+    Raises:
+        ModelError: The graph holds other weights than the ledger.
     """
     import onnx
-    from onnx import numpy_helper
 
     model = onnx.load_model_from_string(onnx_bytes)
-    weights = _Weights(ledger)
-    kept: list[Any] = []
-    recipe: Recipe = []
-    for item in model.graph.initializer:
-        entry = weights.entry(item.name, item.data_type, tuple(item.dims))
-        if entry is None:
-            kept.append(item)
-            continue
-        made = weights.initializer(entry)
-        raw = item.raw_data or Initializer.of(item.name, numpy_helper.to_array(item)).raw
-        stored = Initializer(name=item.name, shape=tuple(item.dims), data_type=item.data_type, raw=raw)
-        if made != stored:
-            raise ModelError(f"{item.name} in the exported graph is not what the ledger holds; this is a bug in whit")
-        recipe.append(entry)
+    items = {item.name: item for item in model.graph.initializer}
+    weights: list[int] = []
+    for source in _sources(ledger):
+        kind = next((items[name].data_type for name in _names(source) if name in items), 0)
+        weights.append(kind)
+        for made in _initializers(source, kind):
+            item = items.pop(made.name, None)
+            if item is None or made != _as_it_stands(item):
+                raise ModelError(
+                    f"{made.name} in the exported graph is not what the ledger holds; this is a bug in whit"
+                )
+    kept = list(items.values())
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-    return model.SerializeToString(deterministic=True), recipe
+    return model.SerializeToString(deterministic=True), weights
 
 
-def join(graph: bytes, recipe: Any, ledger: Ledger, path: Path) -> bytes:
+def _as_it_stands(item: Any) -> Initializer:
+    """An initializer of an ``onnx`` graph."""
+    from onnx import numpy_helper
+
+    raw = item.raw_data or Initializer.of(item.name, numpy_helper.to_array(item), item.data_type).raw
+    return Initializer(name=item.name, shape=tuple(item.dims), data_type=item.data_type, raw=raw)
+
+
+def join(graph: bytes, weights: Any, ledger: Ledger, path: Path) -> bytes:
     """The serialized ONNX model that ``split`` took apart.
 
     Raises:
-        FileError: The recipe asks for what the ledger does not have, or for the same twice.
+        FileError: ``weights`` does not fit the ledger.
     """
-    if not isinstance(recipe, list):
-        raise FileError(f"{path}: the network's weights are not a list")
-    weights = _Weights(ledger)
+    sources = _sources(ledger)
+    if not isinstance(weights, list) or len(cast(list[Any], weights)) != len(sources):
+        raise FileError(
+            f"{path}: the network's weights are not a list of {len(sources)}, one for each source of values"
+        )
     made: dict[str, Initializer] = {}
-    for place, entry in enumerate(cast(list[Any], recipe)):
-        with reading(f"{path}, weight {place} of the network"):
-            one = weights.initializer(entry)
-            if one.name in made:
-                raise ValueError(f"{one.name} stands twice")
-            made[one.name] = one
+    for source, kind in zip(sources, cast(list[Any], weights), strict=True):
+        with reading(f"{path}, {source.parameter} in the network"):
+            for one in _initializers(source, whole(kind)):
+                if one.name in made:
+                    raise ValueError(f"{one.name} stands twice")
+                made[one.name] = one
     return with_initializers(graph, made.values())
 
 
-class _Weights:
-    """Where the initializers of a graph come from, and the initializers that come from there."""
+def _sources(ledger: Ledger) -> list[Source]:
+    return [decision for decision in ledger.values if isinstance(decision, Rounded | RoundedBias | Assigned)]
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.assigned = ledger.assigned()
-        self.rounded = ledger.rounded()
-        self.biases = ledger.biases()
 
-    def entry(self, name: str, data_type: int, sizes: tuple[int, ...]) -> dict[str, Any] | None:
-        """The recipe's entry for an initializer, or None if the ledger does not have it."""
-        of, _, part = name.rpartition(":")
-        if name in self.assigned:
-            return {"from": "assigned", "of": name}
-        if of in self.rounded and part == "levels":
-            return {"from": part, "of": of}
-        if of in self.rounded and part in ("codes", "scale", "zero_point"):
-            kind = {} if part == "scale" else {"type": data_type}
-            return {"from": part, "of": of, "shape": list(sizes)} | kind
-        if of in self.biases and part in ("int32", "scale"):
-            return {"from": f"bias {part}", "of": of}
-        if name in self.biases:
-            return {"from": "bias", "of": name}
-        return None
+def _names(source: Source) -> list[str]:
+    """The initializers by whose type one sees as what a source stands in a graph."""
+    match source:
+        case Rounded(parameter=name):
+            return [f"{name}:codes"]
+        case RoundedBias(parameter=name):
+            return [f"{name}:int32", name]
+        case Assigned(parameter=name):
+            return [name]
 
-    def initializer(self, entry: Any) -> Initializer:
-        """The initializer that a recipe's entry describes.
 
-        Raises:
-            ValueError, KeyError, TypeError: The entry is not one, or asks for what the ledger does not have.
-        """
-        source = entry["from"]
-        fields = table(entry, {"from", "of"} | _FIELDS[source])
-        of = text(fields["of"])
-        name = of + _SUFFIXES[source]
-        if source == "assigned":
-            return Initializer.of(name, self.assigned[of])
-        if source.startswith("bias"):
-            return self._bias(source, name, of)
-        decision = self.rounded[of]
-        if source == "levels":
-            if isinstance(decision.target, Int):
-                raise ValueError(f"{decision.target} has no table of levels")
-            return Initializer.of(name, decision.target.table(decision.codebook))
-        sizes = shape(fields["shape"])
-        if source == "scale":
-            return Initializer.of(name, decision.scale.reshape(sizes))
-        kind = whole(fields["type"])
-        dtype, low, high = CODES[kind]
-        extremes = decision.target.patterns(np.array([decision.target.low, decision.target.high], np.int32))
-        if not low <= extremes.min() <= extremes.max() <= high:
-            raise ValueError(f"codes of {decision.target} do not fit into ONNX type {kind}")
-        values = decision.zero_point if source == "zero_point" else decision.target.patterns(decision.codes)
-        if source == "codes" and decision.target.per != "group":
-            values = decision.shaped(values)
-        return Initializer.of(name, values.astype(dtype).reshape(sizes), kind)
+def _initializers(source: Source, kind: int) -> Iterator[Initializer]:
+    """The initializers of a source that stands in a graph as an ONNX type, which is 0 where it does not.
 
-    def _bias(self, source: str, name: str, of: str) -> Initializer:
-        decision = self.biases[of]
-        if source == "bias int32":
-            return Initializer.of(name, decision.codes)
-        if source == "bias scale":
-            return Initializer.of(name, decision.scale if decision.scale.size > 1 else decision.scale.reshape(()))
-        return Initializer.of(name, decision.values())
+    Raises:
+        ValueError: The source cannot stand there as this.
+    """
+    name = source.parameter
+    match source:
+        case _ if kind == 0:
+            return
+        case Rounded():
+            yield from _integers(source, kind) if isinstance(source.target, Int) else _levels(source, kind)
+        case RoundedBias() if kind == TYPES["int32"]:
+            scale = source.scale if source.scale.size > 1 else source.scale.reshape(())
+            yield Initializer.of(f"{name}:int32", source.codes)
+            yield Initializer.of(f"{name}:scale", scale)
+        case RoundedBias() if kind == TYPES["float32"]:
+            yield Initializer.of(name, source.values())
+        case Assigned(values=values) if kind == TYPES[values.dtype.name]:
+            yield Initializer.of(name, values)
+        case _:
+            raise ValueError(f"{type(source).__name__.lower()} values cannot be of ONNX type {kind}")
+
+
+def _integers(source: Rounded, kind: int) -> Iterator[Initializer]:
+    """Codes, scale and zero point, as DequantizeLinear reads them."""
+    name, target = source.parameter, source.target
+    integers, low, high = CODES[kind] if kind in INTEGERS else ("", 1, 0)
+    if not low <= target.low <= target.high <= high:
+        raise ValueError(f"codes of {target} do not fit into ONNX type {kind}")
+    grouped = target.per == "group"
+    layout = {"tensor": (), "channel": (source.scale.size,), "group": source.scale.shape}[target.per]
+    codes = source.codes if grouped else source.shaped(source.codes)
+    yield Initializer.of(f"{name}:codes", codes.astype(integers), kind)
+    yield Initializer.of(f"{name}:scale", source.scale.reshape(layout))
+    yield Initializer.of(f"{name}:zero_point", source.zero_point.reshape(layout).astype(integers), kind)
+
+
+def _levels(source: Rounded, kind: int) -> Iterator[Initializer]:
+    """Patterns of codes, their levels unless ONNX has the format, and the scale where it is not 1."""
+    name, target = source.parameter, source.target
+    table = target.table(source.codebook)
+    native = FLOATS.get((target.exponent, target.mantissa)) if isinstance(target, Float) else None
+    if kind != native and (kind not in (UINT4, TYPES["uint8"]) or table.size > CODES[kind][2] + 1):
+        raise ValueError(f"codes of {target} do not fit into ONNX type {kind}")
+    grouped = target.per == "group"
+    patterns = target.patterns(source.codes)
+    patterns = patterns if grouped else source.shaped(patterns)
+    yield Initializer.of(f"{name}:codes", patterns.astype(CODES[kind][0]), kind)
+    if kind != native:
+        yield Initializer.of(f"{name}:levels", table)
+    if grouped:
+        yield Initializer.of(f"{name}:scale", source.scale)
+    elif (source.scale != 1).any():
+        layout = [source.scale.size if axis == source.axis else 1 for axis in range(len(source.shape))]
+        yield Initializer.of(f"{name}:scale", source.scale.reshape(layout))

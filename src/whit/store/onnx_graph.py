@@ -12,7 +12,7 @@ import numpy as np
 from whit.data import Array
 from whit.formats import nibbles
 
-__all__ = ["CODES", "TYPES", "Initializer", "with_initializers"]
+__all__ = ["CODES", "FLOATS", "INTEGERS", "TYPES", "UINT4", "Initializer", "with_initializers"]
 
 TYPES = {
     "float32": 1,
@@ -41,6 +41,10 @@ CODES: dict[int, tuple[str, int, int]] = {
     INT4: ("int8", -8, 7),
 }
 """The types in which patterns of codes are stored: the integers that have their bits, and the smallest and largest."""
+INTEGERS = {TYPES["uint8"], TYPES["int8"], TYPES["uint16"], TYPES["int16"], UINT4, INT4}
+"""Those of them whose values are the codes themselves."""
+FLOATS = {(5, 10): TYPES["float16"], (8, 7): BFLOAT16, (4, 3): FLOAT8E4M3FN, (5, 2): FLOAT8E5M2}
+"""Those of them that are floats, by exponent and mantissa bits."""
 
 # Field numbers of onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.dims, data_type, name, raw_data.
 _GRAPH, _INITIALIZER = 7, 5

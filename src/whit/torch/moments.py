@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from whit.formats import Floats
 from whit.graph import Layer
 from whit.metrics import Loss
-from whit.moments import Doubles, Moments, Sensitivity
+from whit.moments import Moments, Sensitivity
 
 __all__ = ["moments", "sensitivities"]
 
@@ -76,6 +78,7 @@ def sensitivities(
     """
     rows: dict[str, Tensor] = {}
     columns: dict[str, Tensor] = {}
+    weights: dict[str, list[Floats]] = {}
     places: dict[str, int] = dict.fromkeys(names, 0)
     generator = torch.Generator().manual_seed(0)
     samples = sum(len(inputs[0]) for inputs in batches)
@@ -90,7 +93,9 @@ def sensitivities(
                 continue
             squares = _by_row(call, gradient)
             rows[name] = rows.get(name, torch.zeros_like(squares)) + squares
-            places[name] += gradient.numel() // max(gradient.shape[1 if call.kind.startswith("conv") else -1], 1)
+            weight = (_channels_first(call, gradient) != 0).any(dim=0).float()
+            weights.setdefault(name, []).append(weight.numpy())
+            places[name] += weight.numel()
             if call.kind == "embedding":
                 flat = gradient.reshape(-1, gradient.shape[-1]).double()
                 columns[name] = columns.get(name, torch.zeros(())) + flat.T @ flat
@@ -98,6 +103,7 @@ def sensitivities(
         name: Sensitivity(
             rows=(total / samples if name in columns else total / (2 * places[name])).numpy(),
             columns=(columns[name] / (2 * places[name])).numpy() if name in columns else None,
+            places=tuple(weights[name]),
         )
         for name, total in rows.items()
     }
@@ -109,8 +115,16 @@ def _by_row(call: Call, gradient: Tensor) -> Tensor:
         table: Tensor = call.arguments["weight"]
         # What no sample looked up, the next may: it counts as half a time.
         return torch.bincount(call.arguments["input"].reshape(-1), minlength=table.shape[0]).double() + 0.5
-    channels = gradient.movedim(1 if call.kind.startswith("conv") else -1, 0)
-    return channels.reshape(channels.shape[0], -1).double().square().sum(dim=1)
+    return _channels_first(call, gradient).double().square().sum(dim=1)
+
+
+def _channels_first(call: Call, output: Tensor) -> Tensor:
+    """What a call made, ``(channels, samples * places)``."""
+    if call.kind.startswith("conv") and output.dim() == call.arguments["weight"].dim():
+        output = output.movedim(1, -1)
+    elif call.kind.startswith("conv"):
+        output = output.movedim(0, -1)
+    return output.reshape(-1, output.shape[-1]).T
 
 
 def _probe(outputs: Tensor, loss: Loss, generator: torch.Generator) -> Tensor:
@@ -129,7 +143,7 @@ class _Enough(BaseException):
 
 
 def moments(
-    module: nn.Module, original: nn.Module, batches: Sequence[Inputs], layer: Layer, rows: Doubles
+    module: nn.Module, original: nn.Module, batches: Sequence[Inputs], layer: Layer, cost: Sensitivity
 ) -> Moments | None:
     """The moments of what a layer's weight is multiplied with, or None where its calls cannot be seen.
 
@@ -138,25 +152,28 @@ def moments(
         original: As it was, equal in structure.
         batches: Samples.
         layer: Which.
-        rows: See ``Sensitivity``.
+        cost: What errors in what it makes cost.
     """
     samples = sum(len(inputs[0]) for inputs in batches)
     generator = torch.Generator().manual_seed(0)
     sums: list[Tensor] = []
+    weights = iter(cost.places)
+    usual = float(np.mean([part.mean() for part in cost.places]))
     vectors = places = 0
     for inputs in batches:
         most = ceil(_MOST * len(inputs[0]) / samples / layer.uses)
         for now, before in zip(*(_calls(one, inputs, layer) for one in (module, original)), strict=True):
-            state = generator.get_state()
-            x, count = _vectors(now, most, generator)
-            y, _ = _vectors(before, most, generator.set_state(state))
-            found = [x @ x.mT, y @ x.mT, x.sum(dim=2), y.sum(dim=2)]
-            sums = [old + new.double() for old, new in zip(sums or [torch.zeros(())] * 4, found, strict=True)]
+            chosen, count = _chosen(now, most, generator)
+            x, y = _vectors(now, chosen), _vectors(before, chosen)
+            weight = _weights(now, next(weights), chosen) / usual
+            by = x * weight
+            found = [by @ x.mT, y @ by.mT, by.sum(dim=2), (y * weight).sum(dim=2), weight.sum()]
+            sums = [old + new.double() for old, new in zip(sums or [torch.zeros(())] * 5, found, strict=True)]
             vectors += x.shape[2]
             places += count
     if not vectors:
         return None
-    second, cross, mean, mean_before = (one / vectors for one in sums)
+    second, cross, mean, mean_before = (one / sums[4] for one in sums[:4])
     if layer.bias is not None:
         second = second - mean[:, :, None] * mean[:, None, :]
         cross = cross - mean_before[:, :, None] * mean[:, None, :]
@@ -167,7 +184,7 @@ def moments(
         cross=(cross * each).numpy(),
         mean=mean.numpy(),
         original=mean_before.numpy(),
-        sensitivity=rows,
+        sensitivity=cost.rows,
     )
 
 
@@ -188,21 +205,38 @@ def _calls(module: nn.Module, inputs: Inputs, layer: Layer) -> list[Call]:
     return found
 
 
-def _vectors(call: Call, most: int, generator: torch.Generator) -> tuple[Tensor, int]:
-    """``(groups, columns, vectors)``: ``most`` of what a weight is multiplied with, and how many vectors there are."""
+def _chosen(call: Call, most: int, generator: torch.Generator) -> tuple[Tensor, int]:
+    """About ``most`` of the places at which a weight is used, the same of every image, and how many there are."""
+    if call.kind == "linear":
+        count = call.output.numel() // call.output.shape[-1]
+        return torch.randperm(count, generator=generator)[:most], count
+    rank = call.arguments["weight"].dim() - 2
+    each = call.output.shape[-rank:].numel()
+    samples = call.output.numel() // (each * call.arguments["weight"].shape[0])
+    return torch.randperm(each, generator=generator)[: max(1, most // samples)], each * samples
+
+
+def _weights(call: Call, weights: Floats, chosen: Tensor) -> Tensor:
+    """The weights of the chosen places, in the order of the vectors."""
+    if call.kind == "linear":
+        return torch.from_numpy(weights)[chosen]
+    rank = call.arguments["weight"].dim() - 2
+    each = call.output.shape[-rank:].numel()
+    return torch.from_numpy(weights).reshape(-1, each)[:, chosen].reshape(-1)
+
+
+def _vectors(call: Call, chosen: Tensor) -> Tensor:
+    """``(groups, columns, vectors)``: what a weight is multiplied with at the chosen places."""
     x: Tensor = call.arguments["input"]
     if call.kind == "linear":
-        rows = x.reshape(-1, x.shape[-1])
-        return rows[torch.randperm(len(rows), generator=generator)[:most]].T[None], len(rows)
+        return x.reshape(-1, x.shape[-1])[chosen].T[None]
     weight: Tensor = call.arguments["weight"]
     kernel, rank = weight.shape[2:], weight.dim() - 2
     places = call.output.shape[-rank:]
     windows = _windows(x if x.dim() == rank + 2 else x[None], call, kernel, places)
-    count = places.numel()
-    chosen = torch.randperm(count, generator=generator)[: max(1, most // len(windows))]
     picked = windows[(slice(None), slice(None), *torch.unravel_index(chosen, places))]
     vectors = picked.movedim(2, 1).reshape(picked.shape[0] * len(chosen), call.arguments.get("groups", 1), -1)
-    return vectors.permute(1, 2, 0), count * len(windows)
+    return vectors.permute(1, 2, 0)
 
 
 def _windows(x: Tensor, call: Call, kernel: Sequence[int], places: Sequence[int]) -> Tensor:

@@ -114,7 +114,7 @@ class TorchNetwork(Network):
         assert isinstance(original, TorchNetwork)
         if sensitivity.columns is not None:
             return Moments.of_table(sensitivity)
-        return moments(self.module, original.module, _batches(samples, most), layer, sensitivity.rows)
+        return moments(self.module, original.module, _batches(samples, most), layer, sensitivity)
 
     def finetune_(
         self, step: Finetune, samples: Samples, metric: Metric, ledger: Ledger, teacher: Network, progress: Progress

@@ -13,11 +13,6 @@ from whit.ledger import Rounded
 
 __all__ = ["RoundedWeight"]
 
-_STEPS = 7
-"""Levels are trained as fast as integers of 4 bits, which have so many on a side of zero."""
-_MOST_STEPS = 127
-"""Integers of more than 8 bits are trained as fast as those of 8."""
-
 
 class _Round(torch.autograd.Function):
     """Nearest integer within bounds; the gradient stops where it was clamped (Bengio et al. 2013)."""
@@ -71,7 +66,6 @@ class RoundedWeight:
     Attributes:
         latent: ``(rows, columns)``, codes before rounding, the zero point taken off; or levels before rounding.
         log_scale: Logarithm of the scales, as the decision has them.
-        unit: How far ``latent`` moves while an integer of few bits would move by one code.
         gap: What a step from a code to the next is in ``latent``, for levels on average.
         has_scale: Whether scales are float32 numbers that can be trained.
     """
@@ -89,7 +83,7 @@ class RoundedWeight:
         self.low, self.high = decision.target.low - zero, decision.target.high - zero
         self.latent = (torch.from_numpy(decision.codes.astype(np.float32)) - zero).requires_grad_()
         target = decision.target
-        self.gap, self.unit = 1.0, max(1.0, target.high / _MOST_STEPS) if isinstance(target, Int) else 1.0
+        self.gap = 1.0
         self.has_scale = target.scale_format == "float32" and decision.codebook is None
         self.levels: Tensor | None = None
         if not isinstance(target, Int) or not target.has_zero:
@@ -109,9 +103,7 @@ class RoundedWeight:
         places = codes - target.low if target.has_zero else (codes + 1) // 2
         self.latent = self.levels[torch.from_numpy(places.astype(np.int64))].requires_grad_()
         self.zero = torch.full_like(self.zero, float(target.low + np.abs(levels).argmin()))
-        reach = float(self.latent.detach().abs().max()) if codes.size else 0.0
         self.gap = (float(levels[-1]) - float(levels[0])) / max(levels.size - 1, 1) or 1.0
-        self.unit = reach / min(max(levels.size // 2, 1), _STEPS) or 1.0
 
     def _rounded(self) -> Tensor:
         if self.levels is not None:

@@ -29,8 +29,6 @@ _RISE = 0.2
 """Share of the steps in which the price of a bit rises to what the step says."""
 _LOOK = 10
 """Steps after which the code lengths are asked for anew."""
-_CODES = 10.0
-"""Pace of codes, in units of their scale, beside that of other parameters."""
 
 
 @contextmanager
@@ -131,9 +129,8 @@ def _optimizer(step: Finetune, module: nn.Module, rounded: Mapping[str, RoundedW
             weight.learned = True
             groups.append({"params": [weight.log_scale], "pace": 1.0})
         if step.trains != "scales":
-            # SGD is not indifferent to units: this pace is that of the weight itself.
-            scale = float(weight.log_scale.detach().mean().exp())
-            pace = _CODES * weight.unit if step.optimizer == "adamw" else scale**-2
+            # The pace of the weight itself: AdamW does not heed the size of a gradient, which has the same unit.
+            pace = float(weight.log_scale.detach().mean().exp()) ** (-1 if step.optimizer == "adamw" else -2)
             groups.append({"params": [weight.latent], "pace": pace, "weight_decay": step.weight_decay / pace})
     groups = [{"weight_decay": 0.0} | group for group in groups if group["params"]]
     if step.optimizer == "sgd":

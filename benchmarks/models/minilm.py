@@ -1,0 +1,95 @@
+"""all-MiniLM-L6-v2: a BERT encoder (Devlin et al. 2019) of six layers whose mean output stands for a sentence."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["MiniLM"]
+
+WIDTH, HEADS, INNER, LAYERS, WORDS, PLACES = 384, 12, 1536, 6, 30522, 512
+
+
+class MiniLM(nn.Module):
+    """Sentences as unit vectors; parameters are named as in the published checkpoint, without its pooler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embeddings = Embeddings()
+        self.encoder = nn.Module()
+        self.encoder.layer = nn.ModuleList(Layer() for _ in range(LAYERS))
+
+    def forward(self, words: Tensor, mask: Tensor) -> Tensor:
+        """Vectors ``(batch, 384)`` from words and which of them are there, ``(batch, length)``, int64."""
+        x = self.embeddings(words)
+        hidden = (1.0 - mask.to(x.dtype))[:, None, None, :] * -1e9
+        for layer in self.encoder.layer:
+            x = layer(x, hidden)
+        there = mask.to(x.dtype)[:, :, None]
+        mean = (x * there).sum(1) / there.sum(1)
+        return mean / mean.norm(dim=1, keepdim=True)
+
+
+class Embeddings(nn.Module):
+    """The sum of what stands for a word, for its place and for its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(WORDS, WIDTH)
+        self.position_embeddings = nn.Embedding(PLACES, WIDTH)
+        self.token_type_embeddings = nn.Embedding(2, WIDTH)
+        self.LayerNorm = nn.LayerNorm(WIDTH, eps=1e-12)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """``(batch, length, 384)``."""
+        place = torch.arange(words.shape[1])
+        x = self.word_embeddings(words) + self.position_embeddings(place) + self.token_type_embeddings.weight[0]
+        return self.LayerNorm(x)
+
+
+class Layer(nn.Module):
+    """Attention, then two linear layers, each with a shortcut and a norm behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.Module()
+        self.attention.self = Attention()
+        self.attention.output = Output(WIDTH)
+        self.intermediate = nn.Module()
+        self.intermediate.dense = nn.Linear(WIDTH, INNER)
+        self.output = Output(INNER)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """``hidden`` is added to the scores of words that are not there."""
+        x = self.attention.output(self.attention.self(x, hidden), x)
+        return self.output(F.gelu(self.intermediate.dense(x)), x)
+
+
+class Attention(nn.Module):
+    """Every word looks at every other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Linear(WIDTH, WIDTH)
+        self.key = nn.Linear(WIDTH, WIDTH)
+        self.value = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """``(batch, length, 384)``."""
+        query, key, value = (
+            layer(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        scores = query @ key.transpose(-1, -2) / (WIDTH // HEADS) ** 0.5 + hidden
+        return (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(-2)
+
+
+class Output(nn.Module):
+    """Back to the width, plus what came before, normalised."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inputs, WIDTH)
+        self.LayerNorm = nn.LayerNorm(WIDTH, eps=1e-12)
+
+    def forward(self, x: Tensor, before: Tensor) -> Tensor:
+        """``norm(dense(x) + before)``."""
+        return self.LayerNorm(self.dense(x) + before)

@@ -1,0 +1,420 @@
+// The tensors of a network in a `.whit` file: what there is, told by the header, and the values of each, read alone.
+//
+//     const std::vector<whit::Tensor> tensors = whit::tensors(container);
+//     const std::vector<double> values = whit::values_of(container, tensors, 0);
+//
+// A tensor's values are those with which the compressed network computes, in the tensor's own shape and C order. Masks
+// are counted off and not read: where a weight was masked its value is zero.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "whit/container.hpp"
+#include "whit/quantize.hpp"
+
+namespace whit {
+
+/// Integers of a few bits, as `Int` in Python.
+struct Format {
+    enum class Per { tensor, channel, group };
+
+    int bits = 8;
+    bool symmetric = true;
+    Per per = Per::channel;
+    std::int64_t group_size = 0;  // with Per::group only
+    bool reduce_range = false;
+
+    std::int32_t high() const {
+        if (symmetric) return reduce_range ? 1 << (bits - 2) : std::max((1 << (bits - 1)) - 1, 1);
+        return (1 << (bits - (reduce_range ? 1 : 0))) - 1;
+    }
+    std::int32_t low() const { return symmetric ? -high() : 0; }
+
+    /// How many neighbouring columns of a row of `columns` share a scale.
+    std::uint64_t block(std::uint64_t columns) const {
+        return per == Per::group ? std::min(static_cast<std::uint64_t>(group_size), columns) : columns;
+    }
+
+    /// In words: `int4 per group of 32`.
+    std::string text() const {
+        const std::string kind = (symmetric ? "int" : "uint") + std::to_string(bits);
+        if (per == Per::group) return kind + " per group of " + std::to_string(group_size);
+        return kind + (per == Per::tensor ? " per tensor" : " per channel");
+    }
+};
+
+/// A parameter or buffer, as the header tells of it.
+struct Tensor {
+    enum class Kind { rounded, rounded_bias, assigned };
+
+    std::string name;
+    Kind kind;
+    Shape shape;
+    std::string stored;   // in words
+    int bits;             // of a value, before it was coded
+    std::uint64_t bytes;  // in the file, masks included
+    std::size_t first;    // place of its first array
+    std::size_t arrays;   // how many it has
+
+    Format format{};           // of a rounded one
+    std::size_t axis = 0;      // likewise, of the output channels
+    std::size_t weight = 0;    // of a rounded bias: place of its layer's weight among the tensors
+    float step = 0;            // likewise: the scale of what its layer reads
+};
+
+namespace detail {
+
+inline Format format_of(const Json& value) {
+    const std::string& kind = value.at("kind").text();
+    if (kind != "int") throw std::runtime_error("number format " + kind.substr(0, 40) + " is not read by this reader");
+    const Json::Table& fields =
+        value.table({"kind", "bits"}, {"symmetric", "per", "group_size", "reduce_range", "scale"});
+    if (fields.count("scale") != 0 && fields.at("scale").text() != "float32") {
+        throw std::runtime_error("number format int with scales of " + fields.at("scale").text().substr(0, 40) +
+                                 " is not read by this reader");
+    }
+    Format format;
+    format.bits = static_cast<int>(fields.at("bits").whole(1, 16));
+    if (fields.count("symmetric") != 0) format.symmetric = fields.at("symmetric").truth();
+    if (fields.count("reduce_range") != 0) format.reduce_range = fields.at("reduce_range").truth();
+    const std::string per = fields.count("per") == 0 ? "channel" : fields.at("per").text();
+    if (per != "tensor" && per != "channel" && per != "group") throw std::runtime_error("per is none of three");
+    format.per = per == "tensor" ? Format::Per::tensor : (per == "channel" ? Format::Per::channel : Format::Per::group);
+    if ((per == "group") != (fields.count("group_size") != 0)) throw std::runtime_error("groups have a size");
+    if (per == "group") format.group_size = fields.at("group_size").whole(1, most_bytes);
+    if (format.reduce_range && format.bits < 3) throw std::runtime_error("2 bits have no range to reduce");
+    return format;
+}
+
+/// Reads the tables of decisions in order, and counts off the arrays that belong to each.
+class Decisions {
+public:
+    explicit Decisions(const Container& container) : container_(container) {}
+
+    std::vector<Tensor> read() {
+        const Json::Table& content = container_.content().table({"about", "decisions"}, {"network"});
+        content.at("about").table();
+        const Json::List& tables = content.at("decisions").list();
+        for (std::size_t place = 0; place < tables.size(); ++place) {
+            reading(container_.name() + ", decision " + std::to_string(place), [&] { add(tables[place]); });
+        }
+        if (content.count("network") != 0) network(content.at("network").table({"weights"}));
+        if (next_ != container_.pieces().size()) throw std::runtime_error("there are arrays that belong to no decision");
+        for (Tensor& tensor : tensors_) {
+            const auto mask = masks_.find(tensor.name);
+            if (mask != masks_.end()) tensor.bytes += mask->second;
+        }
+        return std::move(tensors_);
+    }
+
+private:
+    void add(const Json& value) {
+        const std::string& kind = value.at("kind").text();
+        constexpr const char* kinds[] = {"folded", "kept", "masked", "rounded", "rounded_activation", "rounded_bias",
+                                         "assigned"};
+        const auto* const known = std::find_if(std::begin(kinds), std::end(kinds), [&](auto one) { return kind == one; });
+        if (known == std::end(kinds)) throw std::runtime_error("there is no decision of kind " + kind.substr(0, 40));
+        // What is folded and what is kept may alternate.
+        const auto stage = std::max<std::ptrdiff_t>(known - std::begin(kinds), 1);
+        if (stage < stage_) throw std::runtime_error("the decisions are not in replay order");
+        stage_ = stage;
+        if (kind == "folded") return folded(value.table({"kind", "batch_norm", "into"}));
+        if (kind == "kept") return kept(value.table({"kind", "group", "axes", "groups"}));
+        if (kind == "masked") return masked(value.table({"kind", "parameter"}, {"from"}));
+        if (kind == "rounded") {
+            format_of(value.at("target"));  // a format that is not read may have more fields
+            return rounded(value.table({"kind", "parameter", "target", "shape", "axis"}, {"zero_point"}));
+        }
+        if (kind == "rounded_activation") return activation(value.table({"kind", "tensor", "target", "scale", "zero_point"}));
+        if (kind == "rounded_bias") return bias(value.table({"kind", "parameter", "weight", "tensor"}));
+        assigned(value.table({"kind", "parameter"}));
+    }
+
+    /// The graph is the last array; of each tensor it says as which ONNX type it stands there.
+    void network(const Json::Table& fields) {
+        const Shape& graph = shape(take(1), Dtype::uint8);
+        if (graph.size() != 1) throw std::runtime_error("the network's graph is not an array of bytes");
+        const Json::List& weights = fields.at("weights").list();
+        for (const Json& type : weights) type.whole(0, 22);
+        if (weights.size() != tensors_.size()) throw std::runtime_error("the network has weights for other tensors");
+    }
+
+    /// The next arrays, of which there must be so many.
+    std::size_t take(std::size_t count) {
+        if (container_.pieces().size() - next_ < count) throw std::runtime_error("it needs more arrays than there are");
+        next_ += count;
+        return next_ - count;
+    }
+
+    const Shape& shape(std::size_t place, Dtype dtype) const {
+        if (container_.entry(place).dtype != dtype) {
+            throw std::runtime_error(std::string("an array of another dtype stands where ") + name_of(dtype) + " is needed");
+        }
+        return container_.pieces()[place].shape;
+    }
+
+    std::uint64_t bytes(std::size_t first, std::size_t count) const {
+        std::uint64_t sum = 0;
+        for (std::size_t place = first; place < first + count; ++place) sum += container_.length(place);
+        return sum;
+    }
+
+    void once(const Json& name) {
+        if (!names_.insert({stage_, name.text()}).second) {
+            throw std::runtime_error("two decisions of a kind are about " + name.text().substr(0, 80));
+        }
+    }
+
+    void folded(const Json::Table& fields) {
+        fields.at("into").text();
+        if (!folded_.insert(fields.at("batch_norm").text()).second) throw std::runtime_error("it is folded twice");
+    }
+
+    void kept(const Json::Table& fields) {
+        fields.at("group").text();
+        std::set<std::pair<std::string, std::int64_t>> cut;
+        for (const Json& axis : fields.at("axes").list()) {
+            if (axis.list().size() != 2) throw std::runtime_error("an axis is a name and a number");
+            const std::string& name = axis.list()[0].text();
+            if (!cut.insert({name, axis.list()[1].whole(0, most_bytes)}).second) {
+                throw std::runtime_error("an axis of " + name.substr(0, 80) + " is cut twice");
+            }
+            if (shape(take(1), Dtype::int64).size() != 1) throw std::runtime_error("kept indices have one axis");
+        }
+        for (const auto& [name, count] : fields.at("groups").table()) count.whole(1, most_bytes);
+    }
+
+    void masked(const Json::Table& fields) {
+        once(fields.at("parameter"));
+        const std::string source = fields.count("from") == 0 ? "" : fields.at("from").text();
+        if (fields.count("from") != 0 && source != "codes" && source != "zeros") {
+            throw std::runtime_error("masks come from codes or zeros");
+        }
+        std::uint64_t& size = masks_[fields.at("parameter").text()];
+        if (source == "codes") return;
+        const std::size_t place = take(1);
+        const std::size_t axes = shape(place, Dtype::boolean).size();
+        if (source == "zeros" && axes != 1) throw std::runtime_error("the mask of zeros has one axis");
+        size = container_.length(place);
+    }
+
+    void rounded(const Json::Table& fields) {
+        once(fields.at("parameter"));
+        Tensor tensor{};
+        tensor.name = fields.at("parameter").text();
+        tensor.kind = Tensor::Kind::rounded;
+        tensor.format = format_of(fields.at("target"));
+        tensor.shape = shape_of(fields.at("shape"));
+        tensor.axis = static_cast<std::size_t>(fields.at("axis").whole(0, most_bytes));
+        const bool offset = fields.count("zero_point") != 0;
+        if (offset && !fields.at("zero_point").is_true()) throw std::runtime_error("zero_point is true or left away");
+        tensor.arrays = offset ? 3 : 2;
+        tensor.first = take(tensor.arrays);
+        const Shape& codes = shape(tensor.first, Dtype::int32);
+        if (codes.size() != 2 || tensor.axis >= tensor.shape.size() || tensor.shape[tensor.axis] != codes[0] ||
+            count_of(tensor.shape) != count_of(codes)) {
+            throw std::runtime_error("the codes do not fill the weight");
+        }
+        const std::uint64_t block = tensor.format.block(codes[1]);
+        const std::uint64_t groups = codes[1] == 0 ? 0 : codes[1] / block + (codes[1] % block != 0);
+        const Shape scales = {tensor.format.per == Format::Per::tensor ? 1 : codes[0], groups};
+        if (shape(tensor.first + 1, Dtype::float32) != scales ||
+            (offset && shape(tensor.first + 2, Dtype::int32) != scales)) {
+            throw std::runtime_error("the scales or zero points do not fit the codes");
+        }
+        tensor.stored = tensor.format.text();
+        tensor.bits = tensor.format.bits;
+        tensor.bytes = bytes(tensor.first, tensor.arrays);
+        places_[tensor.name] = tensors_.size();
+        tensors_.push_back(std::move(tensor));
+    }
+
+    void activation(const Json::Table& fields) {
+        once(fields.at("tensor"));
+        const Format format = format_of(fields.at("target"));
+        if (format.per != Format::Per::tensor || format.bits < 2) {
+            throw std::runtime_error("activations have 2 bits or more and one scale a tensor");
+        }
+        fields.at("zero_point").whole(format.low(), format.high());
+        const double scale = fields.at("scale").number();
+        if (!(scale >= std::numeric_limits<float>::denorm_min() && scale <= std::numeric_limits<float>::max())) {
+            throw std::runtime_error("a scale is no positive float32");
+        }
+        steps_[fields.at("tensor").text()] = static_cast<float>(scale);
+    }
+
+    void bias(const Json::Table& fields) {
+        once(fields.at("parameter"));
+        const auto weight = places_.find(fields.at("weight").text());
+        const auto step = steps_.find(fields.at("tensor").text());
+        if (weight == places_.end() || step == steps_.end()) {
+            throw std::runtime_error("a bias needs its rounded weight and activation before it");
+        }
+        const Tensor& layer = tensors_[weight->second];
+        if (layer.format.per == Format::Per::group) throw std::runtime_error("a bias has no scale beside groups");
+        Tensor tensor{};
+        tensor.name = fields.at("parameter").text();
+        tensor.kind = Tensor::Kind::rounded_bias;
+        tensor.first = take(1);
+        tensor.arrays = 1;
+        tensor.shape = shape(tensor.first, Dtype::int32);
+        if (tensor.shape != Shape{layer.shape[layer.axis]}) throw std::runtime_error("a bias does not fit its weight");
+        tensor.stored = "int32 of input times weight scale";
+        tensor.bits = 32;
+        tensor.bytes = bytes(tensor.first, 1);
+        tensor.weight = weight->second;
+        tensor.step = step->second;
+        tensors_.push_back(std::move(tensor));
+    }
+
+    void assigned(const Json::Table& fields) {
+        once(fields.at("parameter"));
+        Tensor tensor{};
+        tensor.name = fields.at("parameter").text();
+        tensor.kind = Tensor::Kind::assigned;
+        tensor.first = take(1);
+        tensor.arrays = 1;
+        const Dtype dtype = container_.entry(tensor.first).dtype;
+        tensor.shape = container_.pieces()[tensor.first].shape;
+        tensor.stored = name_of(dtype);
+        tensor.bits = dtype == Dtype::boolean ? 1 : 8 * static_cast<int>(width_of(dtype));
+        tensor.bytes = bytes(tensor.first, 1);
+        tensors_.push_back(std::move(tensor));
+    }
+
+    const Container& container_;
+    std::vector<Tensor> tensors_;
+    std::size_t next_ = 0;
+    std::ptrdiff_t stage_ = 0;
+    std::set<std::pair<std::ptrdiff_t, std::string>> names_;
+    std::set<std::string> folded_;
+    std::map<std::string, std::uint64_t> masks_;
+    std::map<std::string, std::size_t> places_;
+    std::map<std::string, float> steps_;
+};
+
+/// The real number that the bits of a float16 stand for.
+inline double half(std::uint16_t bits) {
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double value = std::ldexp(fraction + (exponent == 0 ? 0 : 1024), std::max(exponent, 1) - 25);
+    if (exponent == 31) value = fraction == 0 ? std::numeric_limits<double>::infinity() : std::nan("");
+    return (bits & 0x8000) != 0 ? -value : value;
+}
+
+/// Moves the first axis of values in C order to `axis` of `shape`, their shape in the end.
+template <typename T>
+std::vector<T> shaped(const std::vector<T>& matrix, const Shape& shape, std::size_t axis) {
+    std::uint64_t outer = 1, inner = 1;
+    for (std::size_t k = 0; k < axis; ++k) outer *= shape[k];
+    for (std::size_t k = axis + 1; k < shape.size(); ++k) inner *= shape[k];
+    const std::uint64_t rows = shape[axis];
+    std::vector<T> moved(matrix.size());
+    for (std::uint64_t row = 0; row < rows; ++row) {
+        for (std::uint64_t k = 0; k < outer * inner; ++k) {
+            moved[(k / inner * rows + row) * inner + k % inner] = matrix[row * outer * inner + k];
+        }
+    }
+    return moved;
+}
+
+template <typename T>
+std::vector<T> read_as(const Container& container, std::size_t place, int threads) {
+    return std::get<std::vector<T>>(container.array(place, threads).values);
+}
+
+inline void check_codes(const std::vector<std::int32_t>& codes, const Format& format) {
+    for (const std::int32_t code : codes) {
+        if (code < format.low() || code > format.high()) {
+            throw std::runtime_error(std::to_string(code) + " is no code of " + format.text());
+        }
+    }
+}
+
+inline std::vector<double> rounded_values(const Container& container, const Tensor& tensor, int threads) {
+    const auto codes = read_as<std::int32_t>(container, tensor.first, threads);
+    const auto scale = read_as<float>(container, tensor.first + 1, threads);
+    const auto zero_point = tensor.arrays == 3 ? read_as<std::int32_t>(container, tensor.first + 2, threads)
+                                               : std::vector<std::int32_t>(scale.size());
+    check_codes(codes, tensor.format);
+    if (tensor.format.low() == -1 && tensor.format.bits == 1 && std::count(codes.begin(), codes.end(), 0) != 0) {
+        throw std::runtime_error("0 is no code of " + tensor.format.text());
+    }
+    check_codes(zero_point, tensor.format);
+    if (codes.empty()) return {};
+    const Shape& matrix = container.pieces()[tensor.first].shape;
+    const Shape& layout = container.pieces()[tensor.first + 1].shape;
+    const Affine affine{{scale.data(), layout[0], layout[1]},
+                        {zero_point.data(), layout[0], layout[1]},
+                        static_cast<std::int64_t>(tensor.format.block(matrix[1]))};
+    const std::vector<float> weights =
+        dequantize(Matrix<const std::int32_t>(codes.data(), matrix[0], matrix[1]), affine, threads);
+    const std::vector<float> own = shaped(weights, tensor.shape, tensor.axis);
+    return {own.begin(), own.end()};
+}
+
+inline std::vector<double> bias_values(const Container& container, const Tensor& tensor, const Tensor& weight,
+                                       int threads) {
+    const auto codes = read_as<std::int32_t>(container, tensor.first, threads);
+    const auto scale = read_as<float>(container, weight.first + 1, threads);
+    const std::size_t groups = weight.format.per == Format::Per::tensor ? 0 : 1;
+    if (scale.empty() && !codes.empty()) throw std::runtime_error("its weight has no scale");
+    std::vector<double> values;
+    for (std::size_t row = 0; row < codes.size(); ++row) {
+        const double product = double{tensor.step} * double{scale[row * groups]};
+        const double bounded = std::clamp(product, double{std::numeric_limits<float>::min()},
+                                          double{std::numeric_limits<float>::max()});
+        const float value = static_cast<float>(codes[row]) * static_cast<float>(bounded);
+        if (!std::isfinite(value)) throw std::runtime_error("a bias is no float32");
+        values.push_back(double{value});
+    }
+    return values;
+}
+
+}  // namespace detail
+
+/// Every parameter and buffer of the network, in the order of the file; of its arrays none is read.
+///
+/// Throws FileError where a decision is none, or needs arrays that the file does not have.
+inline std::vector<Tensor> tensors(const Container& container) {
+    return detail::reading(container.name() + ", decisions", [&] { return detail::Decisions(container).read(); });
+}
+
+/// The values of one of a container's `tensors`, which are the second argument.
+///
+/// Throws FileError where an array was changed, or holds what the decision does not allow.
+inline std::vector<double> values_of(const Container& container, const std::vector<Tensor>& tensors, std::size_t which,
+                                     int threads = 1) {
+    const Tensor& tensor = tensors.at(which);
+    return detail::reading(container.name() + ", " + tensor.name.substr(0, 80), [&]() -> std::vector<double> {
+        if (tensor.kind == Tensor::Kind::rounded) return detail::rounded_values(container, tensor, threads);
+        if (tensor.kind == Tensor::Kind::rounded_bias) {
+            return detail::bias_values(container, tensor, tensors.at(tensor.weight), threads);
+        }
+        const Array array = container.array(tensor.first, threads);
+        return std::visit(
+            [&](const auto& all) {
+                std::vector<double> values(all.begin(), all.end());
+                if constexpr (std::is_same_v<std::decay_t<decltype(all)>, std::vector<std::uint16_t>>) {
+                    if (array.dtype == Dtype::float16) {
+                        std::transform(all.begin(), all.end(), values.begin(), detail::half);
+                    }
+                }
+                return values;
+            },
+            array.values);
+    });
+}
+
+}  // namespace whit

@@ -1,0 +1,225 @@
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "whit/tensors.hpp"
+
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+
+void put(Bytes& bytes, std::uint32_t value) {
+    for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(value >> shift));
+}
+
+void put(Bytes& bytes, const Bytes& more) { bytes.insert(bytes.end(), more.begin(), more.end()); }
+
+/// A file of a header's text and arrays as they are stored, all checksums right.
+Bytes file_of(const std::string& text, const std::vector<Bytes>& arrays, std::uint32_t version = 1) {
+    const Bytes plain(text.begin(), text.end());
+    Bytes header = whit::encode_bytes(plain);
+    const auto stored = static_cast<std::uint32_t>(header.size());
+    for (const Bytes& array : arrays) put(header, whit::crc32(array));
+    Bytes file = {0x89, 'w', 'h', 'i', 't', '\r', '\n', 0x1a};
+    put(file, version);
+    put(file, whit::crc32(header));
+    put(file, stored);
+    put(file, static_cast<std::uint32_t>(plain.size()));
+    put(file, static_cast<std::uint32_t>(arrays.size()));
+    put(file, header);
+    for (const Bytes& array : arrays) put(file, array);
+    return file;
+}
+
+std::string row(const std::string& start, const Bytes& array, const std::string& way) {
+    return "[" + start + "," + std::to_string(array.size()) + way + "]";
+}
+
+struct Example {
+    std::vector<std::int32_t> codes = {1, -2, 3, 0, 0, 7, 1, 1, -1, 0, 0, 0};
+    std::vector<Bytes> arrays;
+    std::string text;
+
+    Example() {
+        const Bytes coded = whit::encode(whit::Matrix<const std::int32_t>(codes.data(), 2, 6), whit::Profile::small, 1);
+        const Bytes halves = {0x00, 0x3c, 0x00, 0xc0};
+        const Bytes packed = whit::pack_bits(std::vector<std::int32_t>{100, 101, 103}, 2, 100);
+        const Bytes scales = whit::encode_floats(std::vector<float>{0.5f, 2.0f, 0.25f, 0.25f});
+        const Bytes graph = whit::encode_bytes(Bytes(40, 'g'));
+        arrays = {coded, packed, halves, graph, scales};
+        text = std::string(R"({"content":{"about":{},"decisions":[{"kind":"folded","batch_norm":"n","into":"a"},)") +
+               R"({"kind":"masked","parameter":"w","from":"codes"},)" +
+               R"({"kind":"rounded","parameter":"w","target":{"kind":"int","bits":4},"shape":[3,2,2],"axis":1},)" +
+               R"({"kind":"rounded_activation","tensor":"x","target":{"kind":"int","bits":8,"symmetric":false,)" +
+               R"("per":"tensor"},"scale":0.5,"zero_point":3},)" +
+               R"({"kind":"rounded_bias","parameter":"b","weight":"w","tensor":"x"},)" +
+               R"({"kind":"assigned","parameter":"h"},{"kind":"assigned","parameter":"f"}],)" +
+               R"("network":{"weights":[22,6,10,0]}},"arrays":[)" + row(R"("int32",[2,6])", coded, R"(,"codes")") +
+               R"(,[0,[2,1]],["int32",[2],4],)" + row(R"("float16",[2])", halves, "") + ",[0,[2]]," +
+               row(R"("uint8",[40])", graph, R"(,"bytes")") + R"(],"pools":[)" +
+               row(R"("float32",[4])", scales, R"(,"floats")") + "]}";
+        // The bias is two codes as they are packed, of which the first stand above.
+        arrays[1] = whit::pack_bits(std::vector<std::int32_t>{8, -4}, 4, -4);
+        text.replace(text.find(R"(["int32",[2],4])"), 15, R"(["int32",[2],1,4,-4])");
+    }
+
+    Bytes file() const { return file_of(text, arrays); }
+};
+
+/// Everything that can be read of a file.
+std::vector<std::vector<double>> read_all(const Bytes& bytes) {
+    const auto container = whit::Container::of(bytes, "file");
+    for (std::size_t place = 0; place < container.pieces().size(); ++place) container.array(place);
+    const auto tensors = whit::tensors(container);
+    std::vector<std::vector<double>> found;
+    for (std::size_t which = 0; which < tensors.size(); ++which) {
+        found.push_back(whit::values_of(container, tensors, which));
+    }
+    return found;
+}
+
+/// The message of the FileError with which a file is refused, or "" if it is read.
+std::string refusal(const Bytes& bytes) {
+    try {
+        read_all(bytes);
+    } catch (const whit::FileError& error) {
+        return error.what();
+    }
+    return "";
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST("the tensors of a file are read") {
+    const auto container = whit::Container::of(Example().file(), "file");
+    const auto tensors = whit::tensors(container);
+    CHECK(tensors.size() == 4);
+    CHECK(tensors[0].name == "w");
+    CHECK(tensors[0].stored == "int4 per channel");
+    CHECK((tensors[0].shape == whit::Shape{3, 2, 2}));
+    CHECK(tensors[2].stored == "float16");
+    const auto values = read_all(Example().file());
+    // Rows of six codes stand along axis 1, scales are 0.5 and 2.
+    CHECK((values[0] == std::vector<double>{0.5, -1, 2, 2, 1.5, 0, -2, 0, 0, 3.5, 0, 0}));
+    CHECK((values[1] == std::vector<double>{8 * 0.25, -4 * 1.0}));
+    CHECK((values[2] == std::vector<double>{1, -2}));
+    CHECK((values[3] == std::vector<double>{0.25, 0.25}));
+}
+
+TEST("the example of the specification is a file") {
+    const Bytes file = file_of(
+        R"({"content":{"about":{},"decisions":[{"kind":"assigned","parameter":"w"}]},"arrays":[["int8",[3],1,2,1]],"pools":[]})",
+        {{0x24}});
+    CHECK(file.size() == 109);
+    CHECK((read_all(file)[0] == std::vector<double>{1, 2, 3}));
+}
+
+TEST("every changed byte is found") {
+    const Bytes whole = Example().file();
+    for (std::size_t place = 0; place < whole.size(); ++place) {
+        for (const unsigned change : {1u << place % 8, 0xffu}) {
+            Bytes changed = whole;
+            changed[place] = static_cast<std::uint8_t>(changed[place] ^ change);
+            CHECK(contains(refusal(changed), "file"));
+        }
+    }
+}
+
+TEST("every cut and every surplus is found") {
+    const Bytes whole = Example().file();
+    for (std::size_t size = 0; size < whole.size(); ++size) {
+        CHECK(contains(refusal(Bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size))), "file"));
+    }
+    Bytes more = whole;
+    more.push_back(0);
+    CHECK(contains(refusal(more), "bytes that its header does not account for"));
+}
+
+TEST("forged bytes of arrays are an error or read, and nothing else") {
+    const Example example;
+    for (std::size_t which = 0; which < example.arrays.size(); ++which) {
+        for (std::size_t place = 0; place < example.arrays[which].size(); ++place) {
+            for (unsigned bit = 0; bit < 8; ++bit) {
+                auto arrays = example.arrays;
+                arrays[which][place] = static_cast<std::uint8_t>(arrays[which][place] ^ (1u << bit));
+                refusal(file_of(example.text, arrays));
+            }
+        }
+    }
+    CHECK(refusal(example.file()).empty());
+}
+
+TEST("forged text of a header is an error or read, and nothing else") {
+    const Example example;
+    int refused = 0;
+    for (std::size_t place = 0; place < example.text.size(); ++place) {
+        for (const char put : {'9', '"', ',', ']', '-'}) {
+            std::string text = example.text;
+            text[place] = put;
+            refused += !refusal(file_of(text, example.arrays)).empty();
+        }
+        std::string cut = example.text;
+        cut.erase(place, 1);
+        refused += !refusal(file_of(cut, example.arrays)).empty();
+    }
+    CHECK(refused > 3 * static_cast<int>(example.text.size()));
+}
+
+TEST("what a header declares is checked before anything is made") {
+    const auto entry = [](const std::string& row) {
+        return refusal(file_of(R"({"content":{"about":{},"decisions":[{"kind":"assigned","parameter":"w"}]},"arrays":[)" +
+                                   row + R"(],"pools":[]})",
+                               {Bytes(12)}));
+    };
+    for (const char* row :
+         {R"(["float32",[4],12])", R"(["float32",[1099511627776],12])", R"(["float32",[4294967296,4294967296],12])",
+          R"(["float32",[196609],12,"floats"])", R"(["int32",[196609],12,"codes"])", R"(["uint8",[24577],12,"bytes"])",
+          R"(["float32",[3],12,"codes"])", R"(["int32",[3],12,"floats"])", R"(["bool",[12],12])", R"(["bool",[12],12,"bytes"])",
+          R"(["int8",[24],12,4,113])", R"(["int32",[3],12,17,0])", R"(["int32",[3],12,4,0])", R"(["object",[3],12])",
+          R"(["float32",[3],12,"zip"])", R"(["float32",3,12])", R"(["float32",[3],"12"])", R"(["float32",[-3],12])", R"([])",
+          R"(3)", R"([0,[3]])"}) {
+        check::that(!entry(row).empty(), std::string("refuses ") + row, __FILE__, __LINE__);
+    }
+    CHECK(entry(R"(["float32",[3],12])").empty());
+    CHECK(contains(refusal(file_of("{}", {}, 2)), "format version 2"));
+    CHECK(contains(refusal(file_of(std::string(300000, ','), {})), "too many values"));
+    CHECK(contains(refusal(file_of("[]", {})), "header"));
+}
+
+TEST("decisions have their fields, order and arrays") {
+    const Example example;
+    const auto with = [&](const std::string& old, const std::string& now) {
+        std::string text = example.text;
+        text.replace(text.find(old), old.size(), now);
+        return refusal(file_of(text, example.arrays));
+    };
+    CHECK(contains(with(R"("batch_norm":"n")", R"("batch":"n")"), "decision 0: the field batch_norm is missing"));
+    CHECK(contains(with(R"("into":"a")", R"("into":"a","more":1)"), "a field that has no meaning"));
+    CHECK(contains(with(R"("from":"codes")", R"("from":"values")"), "masks come from codes or zeros"));
+    CHECK(contains(with(R"("bits":4})", R"("bits":9})"), "from 2 to 8"));
+    CHECK(contains(with(R"("bits":4})", R"("bits":3})"), "7 is no code of int3 per channel"));
+    CHECK(contains(with(R"([3,2,2])", R"([3,2,3])"), "do not fill the weight"));
+    CHECK(contains(with(R"("axis":1)", R"("axis":0)"), "do not fill the weight"));
+    CHECK(contains(with(R"("axis":1)", R"("axis":1,"zero_point":false)"), "zero_point is true or left away"));
+    CHECK(contains(with(R"("weight":"w")", R"("weight":"v")"), "needs its rounded weight"));
+    CHECK(contains(with(R"("parameter":"f")", R"("parameter":"h")"), "two decisions of a kind are about h"));
+    CHECK(contains(with(R"({"kind":"assigned","parameter":"f"})", R"({"kind":"folded","batch_norm":"m","into":"a"})"),
+                   "not in replay order"));
+    CHECK(contains(with(R"(,{"kind":"assigned","parameter":"f"})", ""), "array"));
+    CHECK(contains(with(R"([22,6,10,0])", R"([22,6,10])"), "weights for other tensors"));
+    CHECK(contains(with(R"("kind":"assigned","parameter":"h")", R"("kind":"given","parameter":"h")"), "no decision of kind"));
+}
+
+TEST("a missing file is named") {
+    std::string message;
+    try {
+        whit::Container::open("there/is/no.whit");
+    } catch (const whit::FileError& error) {
+        message = error.what();
+    }
+    CHECK(contains(message, "there/is/no.whit"));
+}
