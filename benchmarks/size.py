@@ -1,9 +1,133 @@
-"""Bytes against accuracy: whit, and NNCodec on the same networks, as rows, a table and a plot.
+"""Bytes against accuracy of trained CIFAR-10 residual networks: whit after rounding and after training, and NNCodec.
 
-Every figure of whit is that of a whole ``.whit`` file, run in ONNX Runtime; NNCodec's are its bitstream and the network
-that it decodes to. Weights and samples come from ``WHIT_DATA``. Calibration, training and every choice use training
-samples; the test samples give the last number only. NNCodec needs another NumPy, so it runs with an interpreter of its
-own that has ``nncodec``, ``torch`` and ``safetensors``:
+Weights and images come from ``WHIT_DATA``. Only weights are rounded; bytes are those of the whole ``.whit`` file, and
+accuracy is that of all 10,000 test images in ONNX Runtime. Calibration and training use training images only. NNCodec's
+bytes are its bitstream, the accuracy is that of the network it decodes to. It needs another NumPy, so it runs with an
+interpreter of its own that has ``nncodec`` and ``safetensors``:
 
     python benchmarks/size.py --models resnet20,resnet56 --nncodec path/to/python --json rows.json --plot size.png
 """
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from environment import HERE, arguments, data_file, report
+from models import cifar_resnet
+from safetensors.torch import load_file
+
+import whit
+from whit import Data, Distill, Finetune, FoldBatchNorm, Images, OptimalBrain, Plan, Quantize
+
+RATES = (4e-9, 6e-9, 9e-9, 1.4e-8, 2e-8, 3e-8)
+"""Prices of a bit for whit's curve."""
+QPS = (-32, -28, -26, -24, -20)
+"""Quantization parameters for NNCodec's."""
+IMAGES = Images(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), layout="NHWC")
+
+
+def main() -> None:
+    """Measure every network at every price and print the table."""
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--models", default="resnet20", help="comma-separated: resnet20, resnet56")
+    parser.add_argument("--epochs", type=float, default=0.0, help="train at a price for so long too; 0 leaves it out")
+    parser.add_argument("--nncodec", metavar="PYTHON", help="interpreter that has the package nncodec")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves into a PNG (needs matplotlib)")
+    options = parser.parse_args()
+    data = samples()
+    rows: list[dict[str, Any]] = []
+    for model in options.models.split(","):
+        rows += [measure(model, "post-training", rounding(rate), data) for rate in RATES]
+        if options.epochs:
+            rows.append(measure(model, "trained", training(options.epochs), data))
+        if options.nncodec:
+            rows += nncodec(model, options.nncodec, data)
+    report(rows, options.json)
+    if options.plot:
+        draw(rows, options.plot)
+
+
+def samples() -> Data:
+    """CIFAR-10, the training images in a fixed random order, of which the first 1,024 calibrate."""
+    train, test = (np.load(data_file(f"cifar10_{part}.npz")) for part in ("train", "test"))
+    order = np.random.default_rng(0).permutation(len(train["x"]))
+    labels = [part["y"].astype(np.int64) for part in (train, test)]
+    return Data.of(train["x"][order], labels[0][order], test["x"], labels[1], images=IMAGES)
+
+
+def rounding(rate: float) -> Plan:
+    """Rounding alone."""
+    return Plan(FoldBatchNorm(), Quantize(method=OptimalBrain(rate=rate), samples=1024))
+
+
+def training(epochs: float) -> Plan:
+    """Coarse rounding, then training of codes, scales and biases by the original network."""
+    train = Finetune(
+        epochs=epochs, trains="both", rate=8e-8, augment=("flip", "shift"), distill=Distill(temperature=4.0)
+    )
+    return Plan(*rounding(3e-8).steps, train)
+
+
+def measure(name: str, mode: str, plan: Plan, data: Data) -> dict[str, Any]:
+    """One row."""
+    start = perf_counter()
+    result = whit.compress(network(name, data_file(f"cifar_resnet/{name}.safetensors")), plan, data=data)
+    figures = {"bytes": len(result.file), "accuracy": result.after.quality, "seconds": perf_counter() - start}
+    return {"model": name, "tool": "whit", "mode": mode} | figures
+
+
+def network(name: str, weights: Path) -> torch.nn.Module:
+    """A network with the weights of a file."""
+    model = getattr(cifar_resnet, name)()
+    model.load_state_dict(load_file(weights), strict=False)  # counters of batches may be missing
+    return model.eval()
+
+
+def nncodec(name: str, python: str, data: Data) -> Iterator[dict[str, Any]]:
+    """NNCodec's rows."""
+    with TemporaryDirectory(prefix="whit-benchmark-") as folder:
+        weights = data_file(f"cifar_resnet/{name}.safetensors")
+        qps = ",".join(map(str, QPS))
+        subprocess.run([python, str(HERE / "nncodec_model.py"), str(weights), folder, qps], check=True)
+        results = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
+        for qp, figures in results.items():
+            decoded = network(name, Path(folder) / f"{qp}.safetensors")
+            accuracy = {"accuracy": right(decoded, data)}
+            facts = {"model": name, "tool": "nncodec", "mode": "post-training", "bytes": figures["bytes"]}
+            yield facts | accuracy | {"seconds": figures["seconds"]}
+
+
+def right(model: torch.nn.Module, data: Data) -> float:
+    """The share of test images that a network labels rightly."""
+    with torch.no_grad():
+        found = [
+            (model(torch.from_numpy(x)).argmax(1).numpy() == labels).sum() for (x,), labels in data.test.batches(500)
+        ]
+    return float(sum(found)) / len(data.test)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy against bytes, one panel a network."""
+    from matplotlib import pyplot
+
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure, panels = pyplot.subplots(1, len(models), figsize=(6 * len(models), 4), squeeze=False, layout="constrained")
+    for panel, model in zip(panels[0], models, strict=True):
+        for tool, mode in dict.fromkeys((row["tool"], row["mode"]) for row in rows if row["model"] == model):
+            chosen = [row for row in rows if (row["model"], row["tool"], row["mode"]) == (model, tool, mode)]
+            points = sorted((row["bytes"] / 1e3, 100 * row["accuracy"]) for row in chosen)
+            panel.plot(*zip(*points, strict=True), "o-", label=f"{tool}, {mode}")
+        panel.set(title=model, xlabel="kilobytes", ylabel="right of 10,000 test images, %")
+        panel.grid(alpha=0.3)
+        panel.legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

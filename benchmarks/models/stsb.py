@@ -1,13 +1,17 @@
 """Pairs of sentences with how alike people find them (STS-B), for sentence encoders."""
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.stats import spearmanr
 
-__all__ = ["LENGTH", "Pairs"]
+from whit.data import Array, Samples
+from whit.metrics import Loss, Metric
+
+__all__ = ["LENGTH", "Pairs", "Spearman"]
 
 LENGTH = 56
 """Words and pieces of the longest sentence, rounded up."""
@@ -18,6 +22,7 @@ class Pairs:
 
     Attributes:
         inputs: Words and mask, ``(2 * pairs, LENGTH)``: all first sentences, then all second ones.
+        scores: How alike a pair is, 0 to 5.
     """
 
     def __init__(self, file: Path, tokenizer: Any) -> None:
@@ -33,7 +38,20 @@ class Pairs:
             mask[place, : len(ids)] = 1
         self.inputs = (words, mask)
 
-    def correlation(self, vectors: Any) -> float:
-        """Spearman's correlation of cosines of unit vectors with the scores, times 100."""
-        first, second = np.split(vectors, 2)
-        return 100 * float(spearmanr((first * second).sum(axis=1), self.scores).statistic)
+
+@dataclass(frozen=True, slots=True)
+class Spearman(Metric):
+    """The rank correlation of the cosines of pairs with their scores, times 100; samples in the order of ``Pairs``."""
+
+    name: ClassVar[str] = "spearman"
+    higher_is_better: ClassVar[bool] = True
+    loss: ClassVar[Loss] = "mean_squared_error"
+
+    def __call__(self, outputs: Array, targets: Array) -> float:
+        """From unit vectors ``(2 * pairs, width)`` and scores, each twice."""
+        first, second = np.split(outputs, 2)
+        found: Any = spearmanr((first * second).sum(axis=1), targets[: len(first)])
+        return 100 * float(found.statistic)
+
+    def check(self, outputs: Array, samples: Samples) -> None:
+        """Any vectors can be judged."""

@@ -145,8 +145,8 @@ def encode(codes: NDArray[np.int32], profile: str = "small", threads: int = 1) -
 
     Args:
         codes: At most ``2**23`` either way.
-        profile: ``"small"``, adaptive distributions under rANS, or ``"fast"``, interleaved rANS with static tables: 5 to
-            16 % larger and decoded more than ten times faster.
+        profile: ``"small"``, adaptive distributions under rANS, or ``"fast"``, interleaved rANS with static tables: 5
+            to 16 % larger and decoded 5 to 15 times faster.
         threads: Threads to work on the chunks, of which a matrix has one for every ``2**18`` codes.
 
     Raises:

@@ -1,7 +1,7 @@
 """Run a plan on a network: decide, apply, record, and measure what comes out."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,13 +109,14 @@ def compress(
     metric = named(metric)
     original = _network(model, data.train)
     _check(original, data, metric)
-    run = _Run(original, data, metric, progress)
+    about = {"plan": dumps(plan), "metric": metric.name, "versions": measure.versions()}
+    run = _Run(original, data, metric, progress, about, profile)
     for place, step in enumerate(plan.steps, 1):
         with progress.bar(f"step {place} of {len(plan.steps)}: {type(step).__name__}", 1):
             run.take(step)
     run.settle()
     with TemporaryDirectory(prefix="whit-") as folder:
-        delivered = _deliver(run, plan, Path(folder), profile)
+        delivered = _deliver(run, Path(folder))
         before, after, found = _measure(run, delivered, threads, progress)
         return Result(
             model=cast(Any, run.network).module,
@@ -158,12 +159,22 @@ def _check(network: Network, data: Data, metric: Metric) -> None:
 class _Run:
     """A network on its way through a plan."""
 
-    def __init__(self, original: Network, data: Data, metric: Metric, progress: Progress) -> None:
+    def __init__(
+        self,
+        original: Network,
+        data: Data,
+        metric: Metric,
+        progress: Progress,
+        about: Mapping[str, Any],
+        profile: Profile,
+    ) -> None:
         self.original = original
         self.network = original.copy()
         self.data = data
         self.metric = metric
         self.progress = progress
+        self.about = about
+        self.profile: Profile = profile
         self.ledger = Ledger()
         self.skipped: list[Skipped] = []
 
@@ -207,14 +218,14 @@ class _Run:
 
     def _size_with(self, decisions: Sequence[Decision]) -> int:
         """Bytes of the file, if these decisions were the last."""
-        trial = _Run(self.network, self.data, self.metric, Progress())
+        trial = _Run(self.network, self.data, self.metric, Progress(), self.about, self.profile)
         trial.ledger = self.ledger
         trial._record(decisions)
         trial.settle()
         with TemporaryDirectory(prefix="whit-") as folder:
             path = Path(folder) / "model.onnx"
             trial.network.export(path, trial.ledger)
-            return len(store.encode(trial.ledger, path.read_bytes(), {}))
+            return len(store.encode(trial.ledger, path.read_bytes(), self.about, profile=self.profile))
 
     def _record(self, decisions: Sequence[Decision]) -> None:
         """Apply decisions, and note all but plain values, which stand when the last step is done."""
@@ -273,15 +284,14 @@ class _Delivered:
     whit: Path
 
 
-def _deliver(run: _Run, plan: Plan, folder: Path, profile: Profile) -> _Delivered:
+def _deliver(run: _Run, folder: Path) -> _Delivered:
     files = _Delivered(before=folder / "before.onnx", onnx=folder / "model.onnx", whit=folder / "model.whit")
     with run.progress.bar("exporting", 2) as bar:
         run.original.export(files.before, Ledger())
         bar.advance()
         run.network.export(files.onnx, run.ledger)
         bar.advance()
-    about = {"plan": dumps(plan), "metric": run.metric.name, "versions": measure.versions()}
-    files.whit.write_bytes(store.encode(run.ledger, files.onnx.read_bytes(), about, profile=profile))
+    files.whit.write_bytes(store.encode(run.ledger, files.onnx.read_bytes(), run.about, profile=run.profile))
     return files
 
 

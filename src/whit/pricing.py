@@ -10,13 +10,13 @@ __all__ = ["reach"]
 
 Found = TypeVar("Found")
 
-_ATTEMPTS = 12
+_ATTEMPTS = 20
 _CLOSE = 0.98
 """A file of this share of the target is large enough."""
 _SLOPE = -0.4
 """How the logarithm of a size falls with that of the price, where nothing better is known (-0.5 to -0.35 measured)."""
-_FARTHEST = 4.0
-"""Most that the logarithm of the price changes at once."""
+_FARTHEST = 10.0
+"""Most that the logarithm of the price changes at once; where sizes stand still it is at least 1, 2, 4, ..."""
 
 
 def reach(target: int, first: float, attempt: Callable[[float], tuple[Found, int]]) -> Found:
@@ -34,14 +34,14 @@ def reach(target: int, first: float, attempt: Callable[[float], tuple[Found, int
         PlanError: No price reaches the target.
 
     >>> reach(100, 1.0, lambda price: (round(price, 1), int(1000 / price)))
-    10.1
+    10.0
     """
     place = log(first)
     dear: tuple[float, float] | None = None
     cheap: tuple[float, float] | None = None
     best: tuple[Found, int] | None = None
     smallest = 0
-    for _ in range(_ATTEMPTS):
+    for attempts in range(_ATTEMPTS):
         found, size = attempt(exp(place))
         smallest = min(smallest or size, size)
         if size <= target:
@@ -52,7 +52,7 @@ def reach(target: int, first: float, attempt: Callable[[float], tuple[Found, int
                 break
         else:
             cheap = (place, log(size))
-        place = _next(log(target * (1 + _CLOSE) / 2), cheap, dear)
+        place = _next(log(target * (1 + _CLOSE) / 2), cheap, dear, min(2.0**attempts, _FARTHEST))
     if best is None:
         raise PlanError(
             f"Quantize(target_bytes={target}): the smallest file that could be reached has {smallest} bytes, whatever "
@@ -61,12 +61,12 @@ def reach(target: int, first: float, attempt: Callable[[float], tuple[Found, int
     return best[0]
 
 
-def _next(aim: float, cheap: tuple[float, float] | None, dear: tuple[float, float] | None) -> float:
+def _next(aim: float, cheap: tuple[float, float] | None, dear: tuple[float, float] | None, least: float) -> float:
     """The logarithm of the price to try next, given a price that was too low and one that was high enough."""
     if cheap is not None and dear is not None:
         share = (cheap[1] - aim) / max(cheap[1] - dear[1], 1e-9)
         return cheap[0] + (dear[0] - cheap[0]) * min(max(share, 0.1), 0.9)
     known = cheap or dear
     assert known is not None
-    move = (aim - known[1]) / _SLOPE
-    return known[0] + min(max(move, -_FARTHEST), _FARTHEST)
+    move = max(abs((aim - known[1]) / _SLOPE), least)
+    return known[0] + min(move, _FARTHEST) * (1 if dear is None else -1)

@@ -147,7 +147,7 @@ def _closest(wanted: Floats, target: Int, damped: Doubles, low: Floats, high: Fl
     for share in _SHRUNK:
         tried = target.grid((low * share).astype(np.float32), (high * share).astype(np.float32))
         error = wanted - target.dequantize(target.quantize(wanted, *tried), *tried)
-        loss = (target.blocked(error) ** 2 * weight).sum(axis=2, dtype=np.float64)
+        loss = (target.blocked(error).astype(np.float64) ** 2 * weight).sum(axis=2, dtype=np.float64)
         better = loss < best
         best = np.where(better, loss, best)
         scale, zero_point = np.where(better, tried[0], scale), np.where(better, tried[1], zero_point)
