@@ -103,7 +103,8 @@ def _price(rate: float, rounded: Mapping[str, RoundedWeight], *, look: bool) -> 
 
 def _finish(module: nn.Module, effective: Mapping[str, Tensor], rounded: Mapping[str, RoundedWeight]) -> list[Rounded]:
     """Leave the values in the module that were trained; where scales came short, they and the rest stay so."""
-    brief = bool(rounded) and all(is_short(weight.decision.scale) for weight in rounded.values())
+    scales = [weight.decision.scale for weight in rounded.values() if weight.has_scale]
+    brief = bool(scales) and all(is_short(scale) for scale in scales)
     decisions = [weight.decided(brief=brief) for weight in rounded.values()]
     with torch.no_grad():
         for name, tensor in effective.items():
