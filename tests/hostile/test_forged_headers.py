@@ -508,6 +508,15 @@ def test_scales_in_fewer_bits_fit_their_format(forger, kind, codes):
     assert f"scales of {kind} are" in refused(forger)
 
 
+def test_weights_beyond_float32_are_infinite_as_those_of_integers_are(forger):
+    from whit.store import read
+
+    table = {"kind": "rounded", "parameter": "w", "target": FP4 | {"scale": "e8m0"}, "shape": [1, 2], "axis": 0}
+    decide(forger, [table], np.array([[7, -1]], np.int32), np.array([[127]], np.int32))
+    # 6 and -0.5 times 2**127.
+    assert read(forger.path).ledger().rounded()["w"].values().tolist() == [[np.inf, -(2.0**126)]]
+
+
 @pytest.mark.parametrize("unit", [-1.0, 0, 1e39, "1"])
 def test_the_unit_of_scales_is_a_positive_number(forger, unit):
     table = {"kind": "rounded", "parameter": "w", "target": FP4 | {"scale": "e4m3"}, "shape": [1, 3], "axis": 0}

@@ -163,7 +163,8 @@ class Format:
         self, codes: Integers, scale: Floats, zero_point: Integers, codebook: Floats | None = None
     ) -> Floats:
         """What codes stand for, ``(rows, columns)``, float32: an exact level times a scale, rounded once."""
-        return self.levels(codebook)[codes - self.low] * self._spread(scale, codes.shape[1])
+        with np.errstate(over="ignore"):  # no quantizer chooses such scales, but a stranger's file may hold them
+            return self.levels(codebook)[codes - self.low] * self._spread(scale, codes.shape[1])
 
     def _spread(self, scale: Floats, columns: int) -> Floats:
         """The scale of every column."""
