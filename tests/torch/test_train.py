@@ -92,9 +92,7 @@ def test_rounded_weights_are_trained_and_stay_on_their_grid(bits: int) -> None:
     ids=str,
 )
 def test_weights_of_every_format_are_trained_and_stay_on_their_levels(target: Format) -> None:
-    # Codes of many bits move slowly: their pace is that of small codes.
-    rate = 0.3 if isinstance(target, whit.Int) and target.bits >= 8 else 0.02
-    net, ledger, samples = trained(Finetune(epochs=6, learning_rate=rate, batch_size=32), Quantize(weights=target))
+    net, ledger, samples = trained(Finetune(epochs=6, learning_rate=0.02, batch_size=32), Quantize(weights=target))
     for name, decision in ledger.rounded().items():
         np.testing.assert_array_equal(net.values()[name], decision.values())
     assert quality(net, samples) > 0.85
