@@ -10,12 +10,13 @@ interpreter of its own that has ``nncodec`` and ``safetensors``:
 
 import json
 import subprocess
+from argparse import Namespace
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +27,22 @@ from safetensors.torch import load_file
 import whit
 from whit import Data, Distill, Finetune, FoldBatchNorm, Images, OptimalBrain, Plan, Quantize
 
-RATES = (4e-9, 6e-9, 9e-9, 1.4e-8, 2e-8, 3e-8)
-"""Prices of a bit for whit's curve."""
+
+class Prices(NamedTuple):
+    """Prices of a bit: of whit's curve, of the rounding that training begins with, and of training.
+
+    What a network has learned by heart it is sure of, so that the loss of a deeper one grows less with an error.
+    """
+
+    curve: str
+    begin: float
+    training: float
+
+
+PRICES = {
+    "resnet20": Prices("4e-9,6e-9,9e-9,1.4e-8,2e-8,3e-8", 2e-8, 1.2e-5),
+    "resnet56": Prices("1e-10,2e-10,4e-10,8e-10,1.6e-9", 1e-9, 4e-6),
+}
 QPS = (-32, -28, -26, -24, -20)
 """Quantization parameters for NNCodec's."""
 LOSSES = (0.2, 0.5, 1.0, 2.0, 3.5)
@@ -39,6 +54,7 @@ def main() -> None:
     """Measure every network at every price and print the table."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--models", default="resnet20", help="comma-separated: resnet20, resnet56")
+    parser.add_argument("--rates", help="comma-separated prices of a bit for rounding alone, in place of ours")
     parser.add_argument("--epochs", type=float, default=0.0, help="train at a price for so long too; 0 leaves it out")
     parser.add_argument("--nncodec", metavar="PYTHON", help="interpreter that has the package nncodec")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves into a PNG (needs matplotlib)")
@@ -46,7 +62,7 @@ def main() -> None:
     data = samples()
     rows: list[dict[str, Any]] = []
     for model in options.models.split(","):
-        for row in measured(model, data, options.epochs, options.nncodec):
+        for row in measured(model, data, options):
             rows.append(row)
             print(f"{model} {row['tool']}: {row['bytes']:,} bytes, {100 * row['accuracy']:.2f} %", flush=True)
     report(rows, options.json)
@@ -57,14 +73,15 @@ def main() -> None:
         draw(rows, options.plot)
 
 
-def measured(model: str, data: Data, epochs: float, nncodec_python: str | None) -> Iterator[dict[str, Any]]:
+def measured(model: str, data: Data, options: Namespace) -> Iterator[dict[str, Any]]:
     """All rows of a network, one after the other."""
-    for rate in RATES:
-        yield measure(model, "post-training", rounding(rate), data)
-    if nncodec_python:
-        yield from nncodec(model, nncodec_python, data)
-    if epochs:
-        yield measure(model, "trained", training(epochs), data)
+    prices = PRICES[model]
+    for rate in filter(None, (prices.curve if options.rates is None else options.rates).split(",")):
+        yield measure(model, "post-training", rounding(float(rate)), data)
+    if options.nncodec:
+        yield from nncodec(model, options.nncodec, data)
+    if options.epochs:
+        yield measure(model, "trained", training(options.epochs, prices), data)
 
 
 def samples() -> Data:
@@ -80,11 +97,11 @@ def rounding(rate: float) -> Plan:
     return Plan(FoldBatchNorm(), Quantize(method=OptimalBrain(rate=rate), samples=1024))
 
 
-def training(epochs: float) -> Plan:
+def training(epochs: float, prices: Prices) -> Plan:
     """Coarse rounding, then training of codes, scales and biases by the original network."""
     distill = Distill(temperature=4.0)
-    train = Finetune(epochs=epochs, trains="both", rate=2.5e-5, augment=("flip", "shift"), distill=distill)
-    return Plan(*rounding(2e-8).steps, train)
+    train = Finetune(epochs=epochs, trains="both", rate=prices.training, augment=("flip", "shift"), distill=distill)
+    return Plan(*rounding(prices.begin).steps, train)
 
 
 def measure(name: str, mode: str, plan: Plan, data: Data) -> dict[str, Any]:
