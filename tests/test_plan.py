@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from whit import Distill, Finetune, FoldBatchNorm, Int, Magnitude, Plan, PlanError, Prune, Quantize, Rule
+from whit import Distill, Finetune, FoldBatchNorm, Int, Magnitude, OptimalBrain, Plan, PlanError, Prune, Quantize, Rule
+from whit.formats import FP8_E4M3, NVFP4, Codebook
 from whit.plan import settings
 
 LAYERS = ["stem", "body.0.conv", "body.1.conv", "head"]
@@ -31,7 +32,47 @@ def refused(make, message):
         (lambda: Quantize(weights=None), "Quantize(weights=None, activations=None) does nothing"),
         (
             lambda: Quantize(activations=Int(bits=8)),
-            'activations have one scale a tensor; write Int(bits=8, per="tensor", symmetric=False)',
+            'activations have one scale a tensor, a float32; write Int(bits=8, per="tensor", symmetric=False)',
+        ),
+        (
+            lambda: Quantize(activations=Int(bits=8, per="group", group_size=4)),
+            'activations have one scale a tensor, a float32; write Int(bits=8, per="tensor", symmetric=False)',
+        ),
+        (
+            lambda: Quantize(activations=Int(bits=8, per="tensor", scale="e8m0")),
+            'activations have one scale a tensor, a float32; write Int(bits=8, per="tensor", symmetric=False)',
+        ),
+        (
+            lambda: Quantize(activations=Int(bits=1, per="tensor")),
+            'activations have at least 2 bits; write Int(bits=2, per="tensor", symmetric=False)',
+        ),
+        (
+            lambda: Quantize(activations=replace(FP8_E4M3, per="tensor")),
+            'runtimes round activations to integers only; write Int(bits=8, per="tensor", symmetric=False)',
+        ),
+        (
+            lambda: Quantize(activations=Codebook(k=16)),
+            'runtimes round activations to integers only; write Int(bits=8, per="tensor", symmetric=False)',
+        ),
+        (
+            lambda: Quantize(weights=FP8_E4M3, activations=Int(bits=8, per="tensor")),
+            "and round other weights to int8 themselves; take weights=Int(bits=8) or activations=None",
+        ),
+        (
+            lambda: Quantize(weights=NVFP4, method=OptimalBrain()),
+            'take weights=Int(bits=4, per="group", group_size=16), or method=Nearest(clip="mse") with this format',
+        ),
+        (
+            lambda: Quantize(rules=(Rule(layers="head", use=Quantize(weights=FP8_E4M3, method=OptimalBrain())),)),
+            "OptimalBrain rounds to integers with a zero and float32 scales, not to Float(exponent=4, mantissa=3",
+        ),
+        (
+            lambda: Quantize(weights=8),
+            "Quantize(weights=8): the format of weights is an Int, Float or Codebook, such as Int(bits=8)",
+        ),
+        (
+            lambda: Plan(Prune(amount=0.5), Quantize(weights=Int(bits=1))),
+            "has no zero for the weights that Prune leaves out; take Int(bits=2)",
         ),
         (lambda: Quantize(samples=0), "Quantize(samples=0): observe at least one sample"),
         (lambda: Distill(weight=0), "Distill(weight=0): the teacher's share lies in (0, 1]"),

@@ -10,16 +10,20 @@ import pytest
 import whit
 
 PUBLIC = [
+    "Codebook",
     "Data",
     "DataError",
     "Distill",
+    "Entropy",
     "FileError",
     "Finetune",
+    "Float",
     "FoldBatchNorm",
     "Images",
     "Int",
     "Ledger",
     "Magnitude",
+    "MeanSquaredError",
     "Metric",
     "MinMax",
     "ModelError",
@@ -38,6 +42,7 @@ PUBLIC = [
     "WeightsError",
     "WhitError",
     "compress",
+    "formats",
     "load",
     "load_plan",
     "runtime",
@@ -86,7 +91,9 @@ def test_every_public_function_is_annotated(name):
 
 
 def test_every_error_is_a_whit_error():
-    errors = [getattr(whit, name) for name in PUBLIC if name.endswith("Error")]
+    found = [getattr(whit, name) for name in PUBLIC]
+    errors = [one for one in found if inspect.isclass(one) and issubclass(one, Exception)]
+    assert len(errors) == 8
     assert all(issubclass(error, whit.WhitError) for error in errors)
     assert issubclass(whit.WeightsError, whit.ModelError)
 

@@ -10,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whit import (
+    Codebook,
     Distill,
+    Entropy,
     Finetune,
+    Float,
     FoldBatchNorm,
     Int,
     Magnitude,
+    MeanSquaredError,
     MinMax,
     Nearest,
     Percentile,
@@ -26,6 +30,7 @@ from whit import (
     load_plan,
     save_plan,
 )
+from whit.formats import BF16, FP16, NVFP4
 from whit.scores import Score
 from whit.toml import dumps, from_table, loads, to_table
 
@@ -39,12 +44,23 @@ several = st.integers(1, 10**9)
 def formats(draw, per=("tensor", "channel", "group")):
     chosen = draw(st.sampled_from(per))
     return Int(
-        bits=draw(st.integers(3, 8)),
+        bits=draw(st.integers(3, 16)),
         symmetric=draw(st.booleans()),
         per=chosen,
         group_size=draw(several) if chosen == "group" else None,
         reduce_range=draw(st.booleans()),
     )
+
+
+@st.composite
+def weight_formats(draw):
+    layout = draw(st.sampled_from(["tensor", "channel", "group"]))
+    layout = {"per": layout, "group_size": draw(several) if layout == "group" else None}
+    scale = draw(st.sampled_from(["float32", "e8m0", "e4m3"]))
+    number = Float(exponent=draw(st.integers(2, 7)), mantissa=draw(st.integers(0, 8)), scale=scale, **layout)
+    few = Int(bits=draw(st.integers(1, 16)), scale=scale, **layout)
+    book = Codebook(k=draw(st.integers(2, 256)), **layout)
+    return draw(st.sampled_from([number, few, book, BF16, FP16, draw(formats())]))
 
 
 def rules(use):
@@ -70,13 +86,21 @@ def prunes(draw, unit=None, scope=None, nested=True):
 @st.composite
 def quantizes(draw, nested=True):
     weights, activations = draw(
-        st.tuples(st.none() | formats(), st.none() | formats(per=["tensor"])).filter(lambda pair: pair != (None, None))
+        st.tuples(st.none() | weight_formats(), st.none() | formats(per=["tensor"])).filter(
+            lambda pair: pair != (None, None)
+        )
     )
+    if activations is not None and not isinstance(weights, Int):
+        weights = None
     return Quantize(
         weights=weights,
         activations=activations,
-        method=Nearest(),
-        range=draw(st.just(MinMax()) | st.builds(Percentile, percent=st.floats(50, 100, exclude_min=True))),
+        method=Nearest(clip=draw(st.sampled_from(["max", "mse"]))),
+        range=draw(
+            st.sampled_from([MinMax(), MeanSquaredError()])
+            | st.builds(Percentile, percent=st.floats(50, 100, exclude_min=True))
+            | st.builds(Entropy, steps=several)
+        ),
         samples=draw(several),
         rules=draw(rules(quantizes(nested=False))) if nested else (),
     )
@@ -131,6 +155,16 @@ def test_a_plan_is_pinned_as_people_read_it():
         'distill = {kind = "distill", temperature = 2.0}\n\n'
         '[[step]]\nkind = "quantize"\nweights = {kind = "int", bits = 4, per = "group", group_size = 32}\n'
         'rules = [{kind = "rule", layers = "head", use = {kind = "quantize"}}]\n'
+    )
+
+
+def test_formats_are_pinned_as_people_read_them():
+    plan = Plan(Quantize(weights=NVFP4), Quantize(weights=Codebook(k=16), range=MeanSquaredError()))
+    assert dumps(plan) == (
+        '[[step]]\nkind = "quantize"\n'
+        'weights = {kind = "float", exponent = 2, mantissa = 1, per = "group", group_size = 16, scale = "e4m3"}\n\n'
+        '[[step]]\nkind = "quantize"\nweights = {kind = "codebook", k = 16}\n'
+        'range = {kind = "mean_squared_error"}\n'
     )
 
 
@@ -190,11 +224,22 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ),
         (
             '[[step]]\nkind = "prune"\namount = 0.5\nscore = {kind = "min_max"}',
-            "kind 'min_max' does not fit here; choose score",
+            "kind 'min_max' does not fit here; choose magnitude",
         ),
         ('[[step]]\nkind = "quantize"\nweights = {kind = "int"}', "int needs bits"),
+        (
+            '[[step]]\nkind = "quantize"\nweights = {kind = "min_max"}',
+            "kind 'min_max' does not fit here; choose codebook, float, int",
+        ),
+        (
+            '[[step]]\nkind = "quantize"\nactivations = {kind = "float", exponent = 4, mantissa = 3}',
+            "kind 'float' does not fit here; choose int",
+        ),
         ('[[step]]\nkind = "quantize"\nweights = 8', "step 1: 8 is not a table with a kind, such as"),
-        ('[[step]]\nkind = "quantize"\nweights = {kind = "int", bits = 9}', "Int(bits=9): integers have 2 to 8 bits"),
+        (
+            '[[step]]\nkind = "quantize"\nweights = {kind = "int", bits = 17}',
+            "Int(bits=17): integers have 1 to 16 bits",
+        ),
         (
             '[[step]]\nkind = "prune"\namount = 0.5\nrules = [{kind = "rule", layers = "a", use = {kind = "int"}}]',
             "kind 'int' does not fit here; choose prune, quantize",
@@ -270,7 +315,7 @@ def test_a_kind_of_somebody_else_is_written_with_its_module(score):
     [
         (f"{__name__}:Absent", "names no dataclass of an imported module; import"),
         (f"{__name__}:Plain", "names no dataclass of an imported module; import"),
-        (f"{__name__}:Unrelated", "does not fit here; choose score"),
+        (f"{__name__}:Unrelated", "does not fit here; choose magnitude"),
         ("antigravity:Custom", "names no dataclass of an imported module; import antigravity first"),
         (f"{__name__}:Custom.__class__", "names no dataclass"),
         (":Custom", "names no dataclass"),

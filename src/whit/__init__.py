@@ -1,6 +1,6 @@
 """whit: a trained network and a plan in; a network every whit as good and a fraction of the size out, with proof."""
 
-from whit import runtime
+from whit import formats, runtime
 from whit.compress import Result, compress
 from whit.data import Data, Images, Samples
 from whit.errors import (
@@ -13,27 +13,31 @@ from whit.errors import (
     WeightsError,
     WhitError,
 )
-from whit.formats import Int
+from whit.formats import Codebook, Float, Int
 from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.plan import Distill, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Rule
 from whit.quantizers import Nearest, OptimalBrain
-from whit.ranges import MinMax, Percentile
+from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
 from whit.scores import Magnitude
 from whit.toml import load_plan, save_plan
 
 __all__ = [
+    "Codebook",
     "Data",
     "DataError",
     "Distill",
+    "Entropy",
     "FileError",
     "Finetune",
+    "Float",
     "FoldBatchNorm",
     "Images",
     "Int",
     "Ledger",
     "Magnitude",
+    "MeanSquaredError",
     "Metric",
     "MinMax",
     "ModelError",
@@ -52,6 +56,7 @@ __all__ = [
     "WeightsError",
     "WhitError",
     "compress",
+    "formats",
     "load",
     "load_plan",
     "runtime",

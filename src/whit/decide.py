@@ -11,7 +11,7 @@ from whit.allocate import keep_units, keep_weights
 from whit.coupling import Group, couple, is_depthwise
 from whit.data import Array, Samples
 from whit.errors import PlanError
-from whit.formats import Floats, short
+from whit.formats import Floats, Int, short
 from whit.graph import Graph, Layer
 from whit.ledger import (
     Assigned,
@@ -36,12 +36,14 @@ __all__ = [
     "Weight",
     "biases",
     "channels",
+    "check_masks",
     "cutting",
     "folds",
     "mask_weights",
     "reasons",
     "round_weights",
     "rounding",
+    "runs_in_integers",
     "single_weights",
 ]
 
@@ -139,6 +141,23 @@ def round_weights(
     return decisions, skipped
 
 
+def check_masks(rounded: Sequence[Rounded], ledger: Ledger) -> None:
+    """Raise ``PlanError`` if a weight that was pruned would be something else than zero once it is rounded."""
+    masks = ledger.masks()
+    for decision in rounded:
+        if decision.parameter in masks and decision.values()[~masks[decision.parameter].mask].any():
+            raise PlanError(
+                f"Quantize: {decision.parameter} was pruned, and {decision.target.name} has no zero; take Int(bits=2), "
+                "whose codes are -1, 0 and 1, or leave the layer out of one of the two by a rule"
+            )
+
+
+def runs_in_integers(weight: Rounded, activation: RoundedActivation) -> bool:
+    """Whether runtimes have kernels for products of these: integers of at most 8 bits, a scale a tensor or channel."""
+    target = weight.target
+    return isinstance(target, Int) and target.per != "group" and max(target.bits, activation.target.bits) <= 8
+
+
 def reasons(skipped: Sequence[Skipped]) -> str:
     """Why nothing could be done, for a message."""
     return "; ".join(f"{one.layer}: {one.reason}" for one in skipped) or "no layer was chosen"
@@ -229,6 +248,7 @@ def rounding(
         weights, left = _rounded_in_turn(step, list(layers.values()), network, activations, samples, loss)
     else:
         weights, left = round_weights(step, _weights(list(layers.values()), network))
+    check_masks([one for one in weights if isinstance(one, Rounded)], ledger)
     return [*activations, *weights], [*left, *skipped]
 
 
@@ -258,7 +278,7 @@ def _rounded_activations(
     decisions: list[RoundedActivation] = []
     for name, use in places.items():
         assert use.activations is not None  # uses holds no others
-        low, high = use.range.interval(observed[name])
+        low, high = use.range.interval(observed[name], use.activations)
         scale, zero_point = use.activations.grid(np.asarray(low, np.float32), np.asarray(high, np.float32))
         decisions.append(RoundedActivation(tensor=name, target=use.activations, scale=scale, zero_point=zero_point))
     return decisions, skipped
@@ -318,7 +338,7 @@ def biases(network: Network, ledger: Ledger) -> list[RoundedBias]:
     found: dict[str, list[RoundedBias]] = {}
     for operation, source in integer_inputs(network.graph(), set(rounded)):
         weight, bias = rounded[operation.inputs[1]], operation.inputs[2:3]
-        if bias and source in activations and weight.target.per != "group":
+        if bias and source in activations and runs_in_integers(weight, activations[source]):
             decision = RoundedBias.of(bias[0], values[bias[0]], weight, activations[source])
             found.setdefault(bias[0], []).append(decision)
     return [every[0] for every in found.values() if all(np.array_equal(one.scale, every[0].scale) for one in every)]

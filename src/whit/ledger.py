@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from whit.formats import Codes, Floats, Int, Integers
+from whit.formats import Codes, Floats, Format, Int, Integers
 
 __all__ = [
     "Assigned",
@@ -77,7 +77,9 @@ class Masked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rounded:
-    """A weight holds codes: ``weights ~= (codes - zero_point) * scale`` as a matrix of one row an output channel.
+    """A weight holds codes of a number format, as a matrix of one row an output channel.
+
+    ``weights == (codes - zero_point) * scale`` for integers, else ``levels[codes] * scale``, in float32.
 
     Attributes:
         parameter: Name of the weight.
@@ -87,24 +89,26 @@ class Rounded:
         codes: ``(rows, columns)``, int32.
         scale: ``(1 or rows, groups)``, float32.
         zero_point: Same shape as ``scale``, int32.
+        codebook: ``(levels,)``, float32, rising; only with a ``Codebook``.
     """
 
     parameter: str
-    target: Int
+    target: Format
     shape: tuple[int, ...]
     codes: Integers
     scale: Floats
     zero_point: Integers
     axis: int = 0
+    codebook: Floats | None = None
 
     @classmethod
-    def of(cls, parameter: str, target: Int, shape: tuple[int, ...], codes: Codes, axis: int = 0) -> "Rounded":
+    def of(cls, parameter: str, target: Format, shape: tuple[int, ...], codes: Codes, axis: int = 0) -> "Rounded":
         """The decision that a quantizer's codes make."""
         return cls(parameter=parameter, target=target, shape=shape, axis=axis, **codes._asdict())
 
     def values(self) -> Floats:
         """The weights that the codes stand for, in the weight's own shape."""
-        return self.shaped(self.target.dequantize(self.codes, self.scale, self.zero_point))
+        return self.shaped(self.target.dequantize(self.codes, self.scale, self.zero_point, self.codebook))
 
     def shaped(self, matrix: NDArray[Number]) -> NDArray[Number]:
         """A matrix of one row an output channel in the weight's own shape."""

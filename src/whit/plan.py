@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Literal, TypeVar
 
 from whit.errors import PlanError, listed
-from whit.formats import Int
+from whit.formats import Format, Int
 from whit.quantizers import Nearest, OptimalBrain, Quantizer
 from whit.ranges import MinMax, Range
 from whit.scores import Magnitude, Score
@@ -92,9 +92,10 @@ class Quantize:
     """Round weights, and activations if asked, to a number format.
 
     Attributes:
-        weights: Format of the weights; None leaves them as they are.
-        activations: Format of the activations that these layers read and hand on, one scale a tensor; None leaves
-            them in floating point.
+        weights: Format of the weights, ``Int``, ``Float`` or ``Codebook``; None leaves them as they are.
+        activations: Format of the activations that these layers read and hand on: integers of 2 to 16 bits, one scale a
+            tensor, since runtimes have no others, and beside weights that are integers too. Layers run in integers if
+            both have at most 8 bits. None leaves the activations in floating point.
         method: How the codes of the weights are chosen.
         range: How much of the observed activations the grid covers.
         samples: How many training samples to observe activations on, and what layers read, at most.
@@ -103,7 +104,7 @@ class Quantize:
         rules: Other settings for some layers.
     """
 
-    weights: Int | None = Int(bits=8)
+    weights: Format | None = Int(bits=8)
     activations: Int | None = None
     method: Quantizer = Nearest()
     range: Range = MinMax()
@@ -114,11 +115,21 @@ class Quantize:
     def __post_init__(self) -> None:
         if self.weights is None and self.activations is None:
             raise PlanError("Quantize(weights=None, activations=None) does nothing; give a format for one of them")
-        if self.activations is not None and self.activations.per != "tensor":
+        if self.weights is not None and not isinstance(self.weights, Format):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise PlanError(
-                f"Quantize(activations={self.activations}): activations have one scale a tensor; "
-                f'write Int(bits={self.activations.bits}, per="tensor", symmetric=False)'
+                f"Quantize(weights={self.weights!r}): the format of weights is an Int, Float or Codebook, such as "
+                "Int(bits=8)"
             )
+        if self.weights is not None:
+            self.method.check(self.weights)
+        if self.activations is not None:
+            _check_activations(self.activations)
+            if self.weights is not None and not isinstance(self.weights, Int):
+                raise PlanError(
+                    f"Quantize(weights={self.weights}, activations={self.activations}): runtimes multiply rounded "
+                    "activations by integers only, and round other weights to int8 themselves; take "
+                    "weights=Int(bits=8) or activations=None"
+                )
         if self.samples < 1:
             raise PlanError(f"Quantize(samples={self.samples}): observe at least one sample")
         if self.target_bytes is not None and self.target_bytes < 1:
@@ -178,7 +189,8 @@ class Finetune:
             is the rate of their logarithm.
         trains: Of weights that are rounded: their ``"codes"``, their ``"scales"``, or ``"both"`` (the learned steps of
             Esser et al. 2020). With ``"scales"`` other weights of two axes or more stay as they are too, so that a few
-            hundred samples suffice. Biases and the like are always trained.
+            hundred samples suffice. Biases and the like are always trained; scales of other formats than float32, and
+            codebooks, never.
         rate: Price of a bit, in units of the loss of a sample: codes are trained to be cheap too, by the code lengths
             of the codec's own adaptive model, interpolated between codes. Needs codes to train.
         samples: Train on the first ``samples`` only; None trains on all.
@@ -267,6 +279,7 @@ class Plan:
                 )
             if isinstance(step, Quantize):
                 quantized = step
+                _check_zero(step, steps[: place - 1])
 
 
 def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
@@ -277,8 +290,8 @@ def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
 
     >>> rules = (Rule(layers="head"), Rule(layers="b.*", use=Quantize(weights=Int(bits=4))))
     >>> chosen = settings(Quantize(rules=rules), ["a", "b1", "b2", "head"])
-    >>> {name: use.weights.bits for name, use in chosen.items()}
-    {'a': 8, 'b1': 4, 'b2': 4}
+    >>> {name: use.weights.name for name, use in chosen.items()}
+    {'a': 'int8', 'b1': 'int4', 'b2': 'int4'}
     """
     chosen: dict[str, _Selective] = {}
     unused = {rule.layers for rule in step.rules}
@@ -301,6 +314,29 @@ def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
 def _choice(step: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise PlanError(f"{step}({name}={value!r}): choose one of {listed(choices)}")
+
+
+def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
+    """Raise ``PlanError`` for binary weights that were pruned; with rules in either step only the layers can tell."""
+    pruned = any(isinstance(one, Prune) and one.unit == "weight" and not one.rules and one.amount for one in before)
+    if pruned and step.weights is not None and not step.weights.has_zero and not step.rules:
+        raise PlanError(
+            f"Quantize(weights={step.weights}) has no zero for the weights that Prune leaves out; take "
+            "Int(bits=2), whose codes are -1, 0 and 1, or drop the Prune step"
+        )
+
+
+def _check_activations(target: Format) -> None:
+    """Raise ``PlanError`` for formats in which no runtime has activations."""
+    if not isinstance(target, Int):
+        problem, bits = "runtimes round activations to integers only", 8
+    elif target.bits < 2:
+        problem, bits = "activations have at least 2 bits", 2
+    elif target.per != "tensor" or target.scale != "float32":
+        problem, bits = "activations have one scale a tensor, a float32", target.bits
+    else:
+        return
+    raise PlanError(f'Quantize(activations={target}): {problem}; write Int(bits={bits}, per="tensor", symmetric=False)')
 
 
 def _same_kind(step: Prune | Quantize) -> None:

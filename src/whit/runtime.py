@@ -13,6 +13,9 @@ from whit.store import read
 
 __all__ = ["Session", "load", "open_onnx"]
 
+_ROUNDS_WEIGHTS = "WeightBiasQuantization"
+"""What ONNX Runtime calls rounding floating-point weights to int8 between rounded activations on its own account."""
+
 
 class Session:
     """A network in ONNX Runtime: call it with a batch for each input.
@@ -31,7 +34,9 @@ class Session:
         # Otherwise ONNX Runtime rounds activations beside integer weights on its own account.
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         try:
-            self._session: Any = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(
+                onnx_bytes, options, providers=["CPUExecutionProvider"], disabled_optimizers=[_ROUNDS_WEIGHTS]
+            )
         except Exception as error:  # ONNX Runtime has a dozen classes of its own without a common root
             raise FileError(f"{name}: ONNX Runtime cannot load its network: {str(error).splitlines()[0]}") from error
         self.name = name

@@ -100,7 +100,7 @@ def from_table(table: Any, expected: Any) -> Any:
     items = typing.cast(dict[str, Any], table)
     cls = _class_of(items["kind"])
     if not issubclass(cls, tuple(_classes(expected))):
-        allowed = listed(_snake(one.__name__) for one in _classes(expected))
+        allowed = listed(kind for one in _classes(expected) for kind in _kinds_of(one))
         raise PlanError(f"kind {items['kind']!r} does not fit here; choose {allowed}")
     hints = typing.get_type_hints(cls)
     fields = {field.name for field in dataclasses.fields(cls)}
@@ -170,6 +170,12 @@ def _snake(name: str) -> str:
 def _known() -> dict[str, type]:
     exported = [getattr(home, name) for home in _HOMES for name in home.__all__]
     return {_snake(cls.__name__): cls for cls in exported if isinstance(cls, type) and dataclasses.is_dataclass(cls)}
+
+
+def _kinds_of(cls: type) -> list[str]:
+    """The kinds that are of a class: its own, or those of its subclasses."""
+    known = {kind: one for kind, one in _known().items() if issubclass(one, cls)}
+    return [_snake(cls.__name__)] if cls in known.values() else sorted(known)
 
 
 def _kind_of(cls: type) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from whit import _core
-from whit.formats import Int
+from whit.formats import MXFP4, NVFP4, Codebook, Int
 from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias, matrix
 from whit.quantizers import Nearest
 from whit.store import encode, read
@@ -65,6 +65,7 @@ def whole_ledger():
     grouped = Int(bits=4, per="group", group_size=3)
     plain = Int(bits=8, symmetric=False)
     weights = {"a.weight": (plain, (2, 3, 2)), "b.weight": (grouped, (3, 4))}
+    weights |= {"c.weight": (NVFP4, (2, 20)), "d.weight": (Codebook(k=3), (2, 5)), "e.weight": (MXFP4, (2, 3))}
     decisions = [
         Folded(batch_norm="norm", into="a"),
         Kept(
@@ -93,8 +94,8 @@ def whole_ledger():
     return Ledger().record(*decisions)
 
 
-WEIGHTS = [2, 22, 6, 1, 1]
-"""As what the codes of both weights and the values of three biases stand in the network's graph."""
+WEIGHTS = [2, 22, 21, 21, 0, 6, 1, 1]
+"""As what the codes of five weights and the values of three biases stand in the network's graph."""
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ def test_the_file_is_whole_to_begin_with(forger, whole):
     forger.write(whole[3])
     about, ledger, onnx = forger.read_all()
     assert about == {"plan": "[[step]]"}
-    assert len(list(ledger)) == 9
+    assert len(list(ledger)) == 12
     assert onnx.startswith(b"\x3a\x02ab" * 8)
 
 

@@ -465,12 +465,64 @@ def test_decisions_fit_each_other(forger, decisions, arrays, message):
     assert message in refused(forger)
 
 
+CODEBOOK = {"kind": "codebook", "k": 16, "per": "channel"}
+FP4 = {"kind": "float", "exponent": 2, "mantissa": 1}
+
+
 def round_(forger, *, codes=((1, -2, 3), (0, 0, 7)), scale=((1.0,), (2.0,)), zero_points=((0,), (0,)), **fields):
     """A file with one rounded weight."""
     table = {"kind": "rounded", "parameter": "w", "target": {"kind": "int", "bits": 4}, "shape": [2, 3], "axis": 0}
     table |= {"zero_point": True} | fields
     arrays = (np.asarray(codes, np.int32), np.asarray(scale, np.float32), np.asarray(zero_points, np.int32))
     decide(forger, [table], *arrays)
+
+
+@pytest.mark.parametrize(
+    ("codebook", "message"),
+    [
+        ([[1.0, 2.0]], "a codebook of shape (1, 2) does not fit"),
+        ([], "a codebook of shape (0,) does not fit"),
+        ([1.0, 2.0, 3.0, 4.0, 5.0], "a codebook of shape (5,) does not fit"),
+        ([1.0, np.nan], "are not finite, or do not rise"),
+        ([1.0, np.inf], "are not finite, or do not rise"),
+        ([2.0, 1.0], "are not finite, or do not rise"),
+        ([1.0, 1.0], "are not finite, or do not rise"),
+        ([1.0, 2.0], "the code 2 is not one of 2 values"),
+    ],
+)
+def test_a_codebook_fits_its_codes(forger, codebook, message):
+    table = {"kind": "rounded", "parameter": "w", "target": {"kind": "codebook", "k": 4}, "shape": [1, 3], "axis": 0}
+    arrays = (np.array([[0, 1, 2]], np.int32), np.ones((1, 1), np.float32), np.zeros((1, 1), np.int32))
+    decide(forger, [table | {"zero_point": True}], *arrays, np.array(codebook, np.float32))
+    assert message in refused(forger)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codes"), [("e8m0", [-127]), ("e8m0", [128]), ("e4m3", [0]), ("e4m3", [127]), ("e4m3", [-1])]
+)
+def test_scales_in_fewer_bits_fit_their_format(forger, kind, codes):
+    table = {"kind": "rounded", "parameter": "w", "target": FP4 | {"scale": kind}, "shape": [1, 3], "axis": 0}
+    arrays = (np.zeros((1, 3), np.int32), np.array([codes], np.int32), np.zeros((1, 1), np.int32))
+    unit = {"unit": 1.0} if kind == "e4m3" else {}
+    decide(forger, [table | {"zero_point": True} | unit], *arrays)
+    assert f"scales of {kind} are" in refused(forger)
+
+
+def test_weights_beyond_float32_are_infinite_as_those_of_integers_are(forger):
+    from whit.store import read
+
+    table = {"kind": "rounded", "parameter": "w", "target": FP4 | {"scale": "e8m0"}, "shape": [1, 2], "axis": 0}
+    decide(forger, [table], np.array([[7, -1]], np.int32), np.array([[127]], np.int32))
+    # 6 and -0.5 times 2**127.
+    assert read(forger.path).ledger().rounded()["w"].values().tolist() == [[np.inf, -(2.0**126)]]
+
+
+@pytest.mark.parametrize("unit", [-1.0, 0, 1e39, "1"])
+def test_the_unit_of_scales_is_a_positive_number(forger, unit):
+    table = {"kind": "rounded", "parameter": "w", "target": FP4 | {"scale": "e4m3"}, "shape": [1, 3], "axis": 0}
+    arrays = (np.zeros((1, 3), np.int32), np.ones((1, 1), np.int32), np.zeros((1, 1), np.int32))
+    decide(forger, [table | {"zero_point": True, "unit": unit}], *arrays)
+    assert "is not a positive float32" in refused(forger)
 
 
 def test_a_rounded_weight_is_read_to_begin_with(forger):
@@ -504,9 +556,9 @@ def test_a_rounded_weight_is_read_to_begin_with(forger):
         ({"axis": 2}, "do not fill a weight of shape (2, 3)"),
         ({"axis": -2}, "-2 is not a whole number"),
         ({"axis": False}, "False is not a whole number"),
-        ({"target": {"kind": "int", "bits": 9}}, "integers have 2 to 8 bits"),
+        ({"target": {"kind": "int", "bits": 17}}, "integers have 1 to 16 bits"),
         ({"target": {"kind": "int", "bits": 4.0}}, "expected int, not float"),
-        ({"target": {"kind": "int", "bits": 10**30}}, "integers have 2 to 8 bits"),
+        ({"target": {"kind": "int", "bits": 10**30}}, "integers have 1 to 16 bits"),
         ({"target": {"kind": "int", "bits": 4, "per": "group", "group_size": 10**30}}, "None"),
         ({"target": {"kind": "int", "bits": 4, "per": "group", "group_size": 2}}, "(2, 2) is needed"),
         ({"target": {"kind": "int", "bits": 4, "per": []}}, "choose one of tensor, channel, group"),
@@ -516,6 +568,17 @@ def test_a_rounded_weight_is_read_to_begin_with(forger):
         ({"target": {"kind": "whit.ledger:Axis"}}, "is not a number format"),
         ({"target": {"kind": ":"}}, "is not a number format"),
         ({"target": 8}, "8 is not a number format"),
+        ({"target": {"kind": "int", "bits": 1}, "codes": [[1, -1, 0]] * 2}, "codes from -1 to 1 leave the grid"),
+        ({"target": FP4, "codes": [[8, 0, 0]] * 2}, "codes from 0 to 8 leave the grid"),
+        ({"target": FP4, "zero_points": [[0], [1]]}, "zero points from 0 to 1 leave the grid"),
+        ({"target": FP4 | {"scale": "one", "per": "tensor"}, "scale": [[2.0]], "zero_points": [[0]]}, "is 1"),
+        ({"target": FP4 | {"scale": "e8m0"}}, "an array of float32 stands where int32 is needed"),
+        ({"target": FP4 | {"scale": "e4m3"}}, "a unit goes with scales of e4m3"),
+        ({"target": FP4 | {"scale": "e4m3"}, "unit": 1.0}, "an array of float32 stands where int32 is needed"),
+        ({"unit": 1.0}, "a unit goes with scales of e4m3"),
+        ({"codebook": True}, "has the fields"),
+        ({"target": CODEBOOK, "codes": [[0, 1, 2]] * 2}, "it needs an array more than the file has"),
+        ({"target": {"kind": "codebook", "k": 1}}, "a codebook has 2 to 256 values"),
     ],
 )  # fmt: skip
 def test_a_rounded_weight_fits_its_format(forger, fields, message):
@@ -538,7 +601,12 @@ def test_a_rounded_weight_fits_its_format(forger, fields, message):
         ({"scale": 10**400}, "is not a positive float32"),
         ({"zero_point": 256}, "256 is not a whole number from 0 to 255"),
         ({"zero_point": 0.5}, "0.5 is not a whole number from 0 to 255"),
-        ({"target": {"kind": "int", "bits": 8, "symmetric": False}}, "activations have one scale a tensor"),
+        (
+            {"target": {"kind": "int", "bits": 8, "symmetric": False}},
+            "activations are integers of 2 bits or more with one scale",
+        ),
+        ({"target": {"kind": "float", "exponent": 4, "mantissa": 3, "per": "tensor"}}, "activations are integers"),
+        ({"target": {"kind": "int", "bits": 1, "per": "tensor"}}, "activations are integers"),
     ],
 )
 def test_a_rounded_activation_fits_its_format(forger, fields, message):
@@ -602,6 +670,16 @@ def test_a_mask_is_told_by_codes(forger):
     assert read(forger.path).ledger().masks()["w"].mask.tolist() == [[True, True, True], [False, False, True]]
 
 
+def test_a_mask_is_told_by_a_codebook(forger):
+    from whit.store import read
+
+    codebook = {"kind": "codebook", "k": 4}
+    rounded = {"kind": "rounded", "parameter": "w", "target": codebook, "shape": [1, 3], "axis": 0}
+    arrays = (np.array([[0, 1, 2]], np.int32), np.ones((1, 1), np.float32), np.array([-1, 0, 1], np.float32))
+    decide(forger, [MASKED | {"from": "codes"}, rounded], *arrays)
+    assert read(forger.path).ledger().masks()["w"].mask.tolist() == [[True, False, True]]
+
+
 @pytest.mark.parametrize("mask", [[True, False], [True] * 4, [[True, False, True]], True, []])
 def test_a_mask_has_a_value_for_each_weight_that_is_zero(forger, mask):
     mask_(forger, MASKED | {"from": "zeros"}, np.asarray(mask, bool))
@@ -616,15 +694,19 @@ def test_a_mask_has_a_value_for_each_weight_that_is_zero(forger, mask):
     [
         (0, 1, "do not fit into ONNX type 1"),
         (0, 3, "do not fit into ONNX type 3"),
+        (0, 17, "do not fit into ONNX type 17"),
         (0, 21, "do not fit into ONNX type 21"),
         (0, "uint8", "'uint8' is not a whole number"),
         (0, True, "True is not a whole number"),
         (0, 2.0, "2.0 is not a whole number"),
         (0, -1, "-1 is not a whole number"),
-        (2, 22, "roundedbias values cannot be of ONNX type 22"),
-        (3, 7, "roundedbias values cannot be of ONNX type 7"),
-        (4, 6, "assigned values cannot be of ONNX type 6"),
-        (4, [1], "[1] is not a whole number"),
+        (2, 22, "do not fit into ONNX type 22"),
+        (2, 17, "do not fit into ONNX type 17"),
+        (3, 3, "do not fit into ONNX type 3"),
+        (5, 22, "roundedbias values cannot be of ONNX type 22"),
+        (6, 7, "roundedbias values cannot be of ONNX type 7"),
+        (7, 6, "assigned values cannot be of ONNX type 6"),
+        (7, [1], "[1] is not a whole number"),
     ],
 )
 def test_a_weight_of_the_network_comes_from_the_ledger(forger, whole, place, kind, message):
@@ -637,13 +719,13 @@ def test_a_weight_of_the_network_comes_from_the_ledger(forger, whole, place, kin
     assert " in the network" in found
 
 
-@pytest.mark.parametrize("weights", [None, {}, [], [2, 22, 6, 1], [2, 22, 6, 1, 1, 1], "22611"])
+@pytest.mark.parametrize("weights", [None, {}, [], [2, 22, 6, 1], [2, 22, 6, 1, 1, 1, 1, 1, 1], "22611000"])
 def test_each_source_of_values_has_a_place_in_the_network(forger, whole, weights):
     header, checksums, bodies, _ = whole
     header = copy.deepcopy(header)
     header["content"]["network"]["weights"] = weights
     forger.write_table(header, checksums, bodies)
-    assert "weights are not a list of 5, one for each source of values" in refused(forger)
+    assert "weights are not a list of 8, one for each source of values" in refused(forger)
 
 
 def test_a_weight_of_the_network_stands_once(forger):

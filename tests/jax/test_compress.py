@@ -12,7 +12,7 @@ import pytest
 
 import whit
 import whit.jax
-from whit import Distill, Finetune, FoldBatchNorm, Int, Plan, PlanError, Prune, Quantize, Rule
+from whit import Distill, Finetune, FoldBatchNorm, Int, OptimalBrain, Plan, PlanError, Prune, Quantize, Rule
 from whit.decide import Skipped
 
 
@@ -151,6 +151,12 @@ def test_pruning_takes_the_smallest_magnitudes(params, scope):
         assert gone.max() <= kept.min()
 
 
+def test_pruned_weights_cannot_be_binary(params):
+    plan = Plan(Prune(amount=0.6), Quantize(weights=Int(bits=1), rules=(Rule(layers="blocks.*"),)))
+    with pytest.raises(PlanError, match=r"params\..*kernel was pruned, and int1 has no zero"):
+        whit.jax.compress(params, plan)
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", [2, 8])
 def test_masks_hold_through_quantize(params, symmetric, bits):
@@ -197,6 +203,7 @@ ACTIVATIONS = Int(bits=8, per="tensor", symmetric=False)
         (Quantize(activations=ACTIVATIONS), r"step 2, Quantize\(activations=...\): .*activations=None"),
         (Quantize(weights=None, activations=ACTIVATIONS), r"step 2, Quantize\(activations=...\)"),
         (Quantize(rules=(Rule(layers=".*", use=Quantize(activations=ACTIVATIONS)),)), r"step 2, Quantize\(activations"),
+        (Quantize(method=OptimalBrain()), r"step 2, Quantize\(method=OptimalBrain\(...\)\): .*method=Nearest"),
         (Finetune(epochs=1), "step 2, Finetune: .*your own loop"),
         (Finetune(epochs=1, distill=Distill()), "step 2, Finetune"),
     ],

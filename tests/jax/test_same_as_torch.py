@@ -9,8 +9,9 @@ from torch import nn
 
 import whit
 import whit.jax
-from whit import Int, Plan, Prune, Quantize, Rule, decide
+from whit import Int, Nearest, Plan, Prune, Quantize, Rule, decide
 from whit.data import Samples
+from whit.formats import BF16, FP8_E4M3, MXFP6_E3M2, MXINT8, NVFP4, Codebook
 from whit.ledger import Ledger
 from whit.torch.network import TorchNetwork
 
@@ -75,6 +76,9 @@ def same_decisions(one, other):
         assert (rounded.target, rounded.shape, rounded.axis) == (found.target, found.shape, found.axis)
         for part in ("codes", "scale", "zero_point"):
             same(getattr(rounded, part), getattr(found, part))
+        assert (rounded.codebook is None) == (found.codebook is None)
+        if rounded.codebook is not None:
+            same(rounded.codebook, found.codebook)
 
 
 GRIDS = ({"per": "tensor"}, {"per": "channel"}, {"per": "group", "group_size": 4})
@@ -100,6 +104,22 @@ def test_every_grid_and_width(network, grid, symmetric, prune):
     result = whit.jax.compress(nested(network.module), plan, channel_axis=0)
     assert len(expected.rounded()) == len(BITS) + 1
     assert len(expected.masks()) == (len(BITS) + 1 if prune else 0)
+    same_decisions(expected, result.ledger)
+    for name, leaf in whit.jax.pytree.arrays_of(result.params).items():
+        np.testing.assert_array_equal(leaf, values[name])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [Int(bits=1), Int(bits=16), MXINT8, BF16, FP8_E4M3, MXFP6_E3M2, NVFP4, Codebook(k=5), Codebook(k=9, per="channel")],
+    ids=str,
+)
+@pytest.mark.parametrize("clip", ["max", "mse"])
+def test_every_format(network, target, clip):
+    network, samples = network
+    step = Quantize(weights=target, method=Nearest(clip=clip))
+    expected, values = torch_ledger(Plan(step), network, samples)
+    result = whit.jax.compress(nested(network.module), step, channel_axis=0)
     same_decisions(expected, result.ledger)
     for name, leaf in whit.jax.pytree.arrays_of(result.params).items():
         np.testing.assert_array_equal(leaf, values[name])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import whit
 import whit.jax
 from whit import Int, Plan, Prune, Quantize
+from whit.formats import BF16, FP8_E5M2, MXFP4, NVFP4, Codebook
 from whit.jax.replay import replay
 from whit.ledger import Assigned, Folded, Ledger
 
@@ -54,6 +55,15 @@ def saved(tmp_path):
     result = whit.jax.compress(example(), Plan(Prune(amount=0.3), Quantize(weights=Int(bits=5, symmetric=False))))
     whit.save(result, tmp_path / "params.whit")
     return result, tmp_path / "params.whit"
+
+
+@pytest.mark.parametrize("target", [Int(bits=1), MXFP4, NVFP4, FP8_E5M2, BF16, Codebook(k=3)], ids=str)
+def test_weights_of_every_format_come_back_bit_for_bit(tmp_path, target):
+    result = whit.jax.compress(example(), Quantize(weights=target))
+    whit.save(result, tmp_path / "params.whit")
+    loaded = whit.load(tmp_path / "params.whit", into=fresh(example()))
+    assert bits(loaded) == bits(result.params)
+    assert np.asarray(result.params["dense"].kernel).any()
 
 
 def test_a_saved_pytree_comes_back_bit_for_bit(saved):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from whit.errors import FileError, OutputError
-from whit.formats import Int
+from whit.formats import BF16, FP16, Codebook, Float, Int
 from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias, matrix
 from whit.quantizers import Nearest
 from whit.store import encode, read, write_whole
@@ -24,10 +24,10 @@ on_disk = settings(deadline=None, suppress_health_check=[HealthCheck.function_sc
 
 @st.composite
 def targets(draw, per=("tensor", "channel", "group")):
-    """Any number format."""
+    """Any format of integers."""
     chosen = draw(st.sampled_from(per))
     return Int(
-        bits=draw(st.integers(3, 8)),
+        bits=draw(st.integers(3, 16)),
         symmetric=draw(st.booleans()),
         per=chosen,
         group_size=draw(st.integers(1, 6)) if chosen == "group" else None,
@@ -36,10 +36,29 @@ def targets(draw, per=("tensor", "channel", "group")):
 
 
 @st.composite
+def others(draw):
+    """Any other format: floats, codebooks, and whatever has scales in fewer bits."""
+    chosen = draw(st.sampled_from(["tensor", "channel", "group"]))
+    layout = {"per": chosen, "group_size": draw(st.integers(1, 6)) if chosen == "group" else None}
+    scale = draw(st.sampled_from(["float32", "e8m0", "e4m3"]))
+    kinds = [
+        Float(exponent=draw(st.integers(2, 7)), mantissa=draw(st.integers(0, 8)), scale=scale, **layout),
+        Int(bits=draw(st.sampled_from([1, 2, 8])), scale=scale, **layout),
+        Codebook(k=draw(st.integers(2, 256)), **layout),
+        draw(st.sampled_from([BF16, FP16])),
+    ]
+    return draw(st.sampled_from(kinds))
+
+
+@st.composite
 def rounded(draw, parameter, shape):
     """Codes, scales and zero points that fit a format and a shape of at least one axis."""
-    target = draw(targets())
     axis = draw(st.integers(0, len(shape) - 1))
+    if draw(st.booleans()):
+        target = draw(others())
+        weights = draw(hnp.arrays(np.float32, shape, elements=st.floats(-1e3, 1e3, width=32)))
+        return Rounded.of(parameter, target, shape, Nearest().quantize(matrix(weights, axis), target), axis)
+    target = draw(targets())
     rows = shape[axis]
     columns = int(np.prod(shape)) // rows
     layout = (1 if target.per == "tensor" else rows, -(-columns // target.block(columns)))

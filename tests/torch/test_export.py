@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import whit
-from whit import decide, store
+from whit import decide, formats, store
 from whit.data import Samples
+from whit.formats import Format
 from whit.ledger import Assigned, Ledger
 from whit.plan import Quantize
 from whit.runtime import open_onnx
@@ -61,6 +62,14 @@ def initializers(model: onnx.ModelProto) -> dict[str, TensorProto]:
     return {item.name: item for item in model.graph.initializer}
 
 
+def made_of(name: str, model: onnx.ModelProto) -> str:
+    """The tensor that nodes which only make weights make of an initializer."""
+    for node in model.graph.node:
+        if name in node.input and node.op_type in ("DequantizeLinear", "Cast", "Gather", "Mul", "Reshape"):
+            return made_of(node.output[0], model)
+    return name
+
+
 WEIGHTS = [
     whit.Int(bits=8),
     whit.Int(bits=8, symmetric=False),
@@ -69,6 +78,29 @@ WEIGHTS = [
     whit.Int(bits=4),
     whit.Int(bits=3, symmetric=False, per="group", group_size=16),
     whit.Int(bits=2, per="group", group_size=10),
+    whit.Int(bits=1),
+    whit.Int(bits=1, symmetric=False, per="tensor"),
+    whit.Int(bits=12, per="group", group_size=10),
+    whit.Int(bits=16, symmetric=False),
+]
+FORMATS = [
+    whit.Int(bits=16),
+    formats.MXINT8,
+    formats.FP16,
+    formats.BF16,
+    formats.FP8_E4M3,
+    replace(formats.FP8_E5M2, per="tensor"),
+    formats.FP6_E3M2,
+    replace(formats.FP6_E2M3, per="tensor"),
+    formats.FP4_E2M1,
+    whit.Float(exponent=3, mantissa=4),
+    formats.MXFP8_E4M3,
+    formats.MXFP6_E3M2,
+    formats.MXFP4,
+    formats.NVFP4,
+    whit.Codebook(k=13),
+    whit.Codebook(k=64, per="channel"),
+    whit.Codebook(k=256, per="group", group_size=10),
 ]
 
 
@@ -95,6 +127,68 @@ def test_the_file_holds_the_ledgers_codes_and_computes_the_same(
     assert np.abs(net.predict(samples) - outputs).mean() < 0.01 * np.abs(outputs).mean()
 
 
+@pytest.mark.parametrize("target", FORMATS, ids=str)
+def test_weights_of_every_format_are_the_ledgers_bit_for_bit_in_the_runtime(target: Format, tmp_path: Path) -> None:
+    import onnxruntime
+
+    net, ledger, samples = rounded(Quantize(weights=target))
+    model = exported(net, ledger, tmp_path)
+    made = [made_of(f"{name}:codes", model) for name in ledger.rounded()]
+    for name, output in zip(ledger.rounded(), made, strict=True):
+        assert name not in initializers(model)
+        model.graph.output.append(onnx.helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    outputs = session.run([*made, "output"], {"input": samples.inputs[0]})
+    for decision, weights in zip(ledger.rounded().values(), outputs, strict=False):
+        np.testing.assert_array_equal(weights, decision.values())
+        np.testing.assert_array_equal(weights, net.values()[decision.parameter])
+    np.testing.assert_allclose(net.predict(samples), outputs[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (formats.FP16, TensorProto.FLOAT16),
+        (formats.BF16, TensorProto.BFLOAT16),
+        (formats.FP8_E4M3, TensorProto.FLOAT8E4M3FN),
+        (formats.MXFP8_E5M2, TensorProto.FLOAT8E5M2),
+        (formats.FP6_E3M2, TensorProto.UINT8),
+        (formats.NVFP4, TensorProto.UINT4),
+        (whit.Codebook(k=16), TensorProto.UINT4),
+        (whit.Codebook(k=17), TensorProto.UINT8),
+    ],
+    ids=str,
+)
+def test_codes_are_types_of_onnx_or_places_in_a_table(target: Format, expected: int, tmp_path: Path) -> None:
+    net, ledger, _ = rounded(Quantize(weights=target))
+    model = exported(net, ledger, tmp_path)
+    assert initializers(model)["inner.weight:codes"].data_type == expected
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(expected)
+    if expected not in (TensorProto.UINT8, TensorProto.UINT4):
+        stored = numpy_helper.to_array(initializers(model)["inner.weight:codes"])
+        assert stored.dtype == dtype
+        decision = ledger.rounded()["inner.weight"]
+        levels = target.levels()[decision.codes - target.low]
+        np.testing.assert_array_equal(stored.astype(np.float32).reshape(levels.shape), levels)
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations"),
+    [
+        (whit.Int(bits=16), whit.Int(bits=16, per="tensor")),
+        (whit.Int(bits=8), whit.Int(bits=12, symmetric=False, per="tensor")),
+        (whit.Int(bits=16), whit.Int(bits=16, symmetric=False, per="tensor")),
+    ],
+    ids=str,
+)
+def test_activations_of_up_to_16_bits_compute_the_same(weights: Format, activations: whit.Int, tmp_path: Path) -> None:
+    net, ledger, samples = rounded(Quantize(weights=weights, activations=activations))
+    exported(net, ledger, tmp_path)
+    assert ledger.activations()
+    assert not ledger.biases()  # no runtime adds them to integers of more than 8 bits
+    np.testing.assert_allclose(net.predict(samples), open_onnx(tmp_path / "model.onnx")(*samples.inputs), atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("bits", "activations", "expected"),
     [
@@ -110,6 +204,19 @@ def test_codes_take_four_bits_where_a_runtime_reads_them_as_such(
     net, ledger, _ = rounded(Quantize(weights=whit.Int(bits=bits), activations=activations))
     model = exported(net, ledger, tmp_path)
     assert initializers(model)["inner.weight:codes"].data_type == expected
+
+
+@pytest.mark.parametrize("alone", [None, Quantize(weights=formats.FP16)], ids=str)
+def test_the_runtime_leaves_floating_point_weights_between_rounded_activations_alone(
+    alone: Quantize | None, tmp_path: Path
+) -> None:
+    rules = (whit.Rule(layers="inner", use=alone),)
+    safe = whit.Int(bits=8, reduce_range=True)
+    net, ledger, samples = rounded(Quantize(weights=safe, activations=BYTE, rules=rules))
+    exported(net, ledger, tmp_path)
+    outputs = open_onnx(tmp_path / "model.onnx")(*samples.inputs)
+    # Rounded to int8 on the runtime's own account they would differ by a thousand times this.
+    assert np.abs(net.predict(samples) - outputs).mean() < 1e-5
 
 
 def test_biases_are_int32_in_the_scale_of_input_times_weight(tmp_path: Path) -> None:
@@ -162,10 +269,24 @@ def test_every_layer_runs_in_integers_in_onnx_runtime(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("activations", [None, BYTE], ids=["weights", "activations"])
-@pytest.mark.parametrize("weights", [whit.Int(bits=8), whit.Int(bits=4, per="group", group_size=16)], ids=str)
+@pytest.mark.parametrize(
+    "weights",
+    [
+        whit.Int(bits=8),
+        whit.Int(bits=4, per="group", group_size=16),
+        whit.Int(bits=16),
+        formats.BF16,
+        formats.MXFP8_E4M3,
+        formats.NVFP4,
+        whit.Codebook(k=13, per="channel"),
+    ],
+    ids=str,
+)
 def test_the_whit_file_runs_bit_for_bit_as_the_onnx_file_does(
-    weights: whit.Int, activations: whit.Int | None, tmp_path: Path
+    weights: Format, activations: whit.Int | None, tmp_path: Path
 ) -> None:
+    if activations is not None and not isinstance(weights, whit.Int):
+        pytest.skip("a plan has no such pair")
     net, ledger, samples = rounded(Quantize(weights=weights, activations=activations))
     exported(net, ledger, tmp_path)
     rest = {name: np.array(x) for name, x in net.values().items() if name not in ledger.given()}

@@ -1,13 +1,16 @@
 """Fine-tuning: masks hold, grids hold, teachers teach, seeds repeat."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import whit
-from whit import decide
+from whit import decide, formats, store
 from whit.data import Samples
+from whit.formats import Format
 from whit.ledger import Ledger
 from whit.metrics import Accuracy, MeanAbsoluteError
 from whit.plan import Distill, Finetune, Prune, Quantize
@@ -70,6 +73,58 @@ def test_rounded_weights_are_trained_and_stay_on_their_grid(bits: int) -> None:
     for name, decision in ledger.rounded().items():
         np.testing.assert_array_equal(net.values()[name], decision.values())
     assert quality(net, samples) > 0.85
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        whit.Int(bits=1),
+        whit.Int(bits=16, per="tensor"),
+        formats.MXINT8,
+        formats.FP16,
+        formats.BF16,
+        formats.FP8_E5M2,
+        formats.MXFP6_E2M3,
+        replace(formats.NVFP4, group_size=4),
+        whit.Codebook(k=2),
+        whit.Codebook(k=8, per="channel"),
+    ],
+    ids=str,
+)
+def test_weights_of_every_format_are_trained_and_stay_on_their_levels(target: Format) -> None:
+    net, ledger, samples = trained(Finetune(epochs=6, learning_rate=0.02, batch_size=32), Quantize(weights=target))
+    for name, decision in ledger.rounded().items():
+        np.testing.assert_array_equal(net.values()[name], decision.values())
+    assert quality(net, samples) > 0.85
+
+
+@pytest.mark.parametrize("target", [formats.FP8_E4M3, formats.NVFP4, whit.Codebook(k=9)], ids=str)
+def test_scales_and_the_price_of_bits_go_with_every_format(target: Format) -> None:
+    step = Finetune(epochs=4, learning_rate=0.02, batch_size=32, trains="both", rate=1e-5)
+    net, ledger, samples = trained(step, Quantize(weights=target))
+    for name, decision in ledger.rounded().items():
+        np.testing.assert_array_equal(net.values()[name], decision.values())
+    store.encode(ledger, None, {})  # scales are still of the kind that the format says
+    assert quality(net, samples) > 0.8
+
+
+@pytest.mark.parametrize("target", [formats.MXFP4, formats.BF16, whit.Codebook(k=9)], ids=str)
+def test_numbers_beside_formats_without_float32_scales_keep_their_precision(target: Format) -> None:
+    net, _, _ = trained(Finetune(epochs=1, learning_rate=0.02, batch_size=32), Quantize(weights=target))
+    assert not any(formats.is_short(bias) for name, bias in net.values().items() if name.endswith("bias"))
+
+
+def test_pruned_weights_cannot_be_binary_and_the_error_says_what_can() -> None:
+    rules = (whit.Rule(layers="0"),)
+    with pytest.raises(whit.PlanError, match=r"3\.weight was pruned, and int1 has no zero; take Int\(bits=2\)"):
+        trained(Finetune(epochs=1), Prune(amount=0.5), Quantize(weights=whit.Int(bits=1), rules=rules))
+
+
+@pytest.mark.parametrize("target", [whit.Codebook(k=4), formats.MXFP4, whit.Int(bits=2)], ids=str)
+def test_masks_hold_in_every_format_that_has_a_zero(target: Format) -> None:
+    net, ledger, _ = trained(Finetune(epochs=2, learning_rate=0.02), Prune(amount=0.5), Quantize(weights=target))
+    for name, decision in ledger.masks().items():
+        assert (net.values()[name][~decision.mask] == 0).all()
 
 
 def test_masked_weights_stay_zero_through_rounding_and_training_after_it() -> None:

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from typing import ClassVar
 
-from whit.formats import Codes, Floats, Int
+from whit.formats import Codes, Floats, Format
 from whit.moments import Moments
 
 __all__ = ["Quantizer"]
@@ -27,6 +27,9 @@ class Quantizer:
         """See the class."""
         return False
 
+    def check(self, target: Format) -> None:
+        """Raise ``PlanError`` for a format that it has no codes of, naming the nearest that it has; plans ask."""
+
     @abstractmethod
-    def quantize(self, matrix: Floats, target: Int, moments: Moments | None = None) -> Codes:
+    def quantize(self, matrix: Floats, target: Format, moments: Moments | None = None) -> Codes:
         """Codes for a finite ``(rows, columns)`` float32 matrix, one row an output channel."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from whit.data import Array
 from whit.errors import FileError
-from whit.formats import Floats, Int, Integers
+from whit.formats import Codebook, Floats, Format, Int, Integers, pack_scales, unpack_scales
 from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias
 from whit.store.fields import positive, reading, shape, table, text, whole
 from whit.toml import from_table, to_table
@@ -33,7 +33,7 @@ _FIELDS = {
     "rounded_bias": {"parameter", "weight", "tensor"},
     "assigned": {"parameter"},
 }
-_OPTIONAL = {"masked": {"from"}, "rounded": {"zero_point"}}
+_OPTIONAL = {"masked": {"from"}, "rounded": {"zero_point", "unit"}}
 
 
 def write_ledger(ledger: Ledger, keep: Keep) -> list[dict[str, Any]]:
@@ -53,13 +53,8 @@ def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> di
         case Masked(parameter=parameter, mask=mask):
             return {"kind": "masked", "parameter": parameter} | _write_mask(mask, rounded.get(parameter), keep)
         case Rounded(parameter=parameter, target=target, shape=sizes):
-            keep("", decision.codes)
-            keep("scale", decision.scale)
             about = {"parameter": parameter, "target": to_table(target), "shape": list(sizes), "axis": decision.axis}
-            if not decision.zero_point.any():
-                return {"kind": "rounded"} | about
-            keep("zero_point", decision.zero_point)
-            return {"kind": "rounded"} | about | {"zero_point": True}
+            return {"kind": "rounded"} | about | _write_arrays(decision, keep)
         case RoundedActivation(tensor=tensor, target=target):
             about = {"kind": "rounded_activation", "tensor": tensor, "target": to_table(target)}
             return about | {"scale": _shortest(decision.scale), "zero_point": int(decision.zero_point)}
@@ -69,6 +64,25 @@ def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> di
         case Assigned(parameter=parameter, values=values):
             keep(f"values of {parameter.rpartition('.')[2]}", values)
             return {"kind": "assigned", "parameter": parameter}
+
+
+def _write_arrays(decision: Rounded, keep: Keep) -> dict[str, Any]:
+    """Keep the arrays of a rounded weight; gives the fields that say more about them than the format does."""
+    fields: dict[str, Any] = {}
+    keep("", decision.codes)
+    kind = decision.target.scale_format
+    if kind in ("e8m0", "e4m3"):
+        scale, unit = pack_scales(decision.scale, kind)
+        keep(f"scale {kind}", scale)
+        fields |= {"unit": unit} if kind == "e4m3" else {}
+    else:
+        keep("scale", decision.scale)
+    if decision.zero_point.any():
+        keep("zero_point", decision.zero_point)
+        fields["zero_point"] = True
+    if decision.codebook is not None:
+        keep("codebook", decision.codebook)
+    return fields
 
 
 def _write_mask(mask: Any, rounded: Rounded | None, keep: Keep) -> dict[str, Any]:
@@ -86,6 +100,8 @@ def _write_mask(mask: Any, rounded: Rounded | None, keep: Keep) -> dict[str, Any
 
 def _zeros(rounded: Rounded) -> Any:
     """Where a rounded weight is zero, in its own shape."""
+    if rounded.codebook is not None:
+        return rounded.shaped(rounded.codebook[rounded.codes] == 0)
     block = rounded.target.block(rounded.codes.shape[1])
     rows, columns = rounded.codes.shape
     zero_point = np.broadcast_to(rounded.zero_point, (rows, rounded.zero_point.shape[1]))
@@ -110,7 +126,8 @@ def arrays_of(table: Mapping[str, Any]) -> list[str]:
         case {"kind": "masked"}:
             return [] if table.get("from") == "codes" else ["mask"]
         case {"kind": "rounded"}:
-            return ["codes", "scale", "zero_point"] if "zero_point" in table else ["codes", "scale"]
+            codebook = ["codebook"] if _has_codebook(table["target"]) else []
+            return ["codes", "scale", *(["zero_point"] if "zero_point" in table else []), *codebook]
         case {"kind": "rounded_bias"}:
             return ["codes"]
         case {"kind": "assigned"}:
@@ -119,6 +136,11 @@ def arrays_of(table: Mapping[str, Any]) -> list[str]:
             return []
         case _:
             raise ValueError(f"there is no decision like {str(table)[:80]}")
+
+
+def _has_codebook(target: Any) -> bool:
+    """Whether a format as a table is one of which weights have an array more."""
+    return isinstance(target, Mapping) and cast(Mapping[str, Any], target).get("kind") == "codebook"
 
 
 def read_ledger(tables: Any, fetch: Fetch, path: Path) -> Ledger:
@@ -235,7 +257,7 @@ def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
     target = _format(fields["target"])
     sizes = shape(fields["shape"])
     codes: Integers = _of(fetch(), np.int32)
-    scale: Floats = _of(fetch(), np.float32)
+    scale = _scales(fields, target, fetch)
     zero_point: Integers = np.zeros(scale.shape, np.int32)
     if "zero_point" in fields:
         if fields["zero_point"] is not True:
@@ -251,9 +273,14 @@ def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
         raise ValueError(f"codes of shape {codes.shape} do not fill a weight of shape {sizes}")
     if not (np.isfinite(scale) & (scale > 0)).all():
         raise ValueError("a scale is not finite and positive")
-    for name, integers in (("codes", codes), ("zero points", zero_point)):
-        if integers.size and not target.low <= int(integers.min()) <= int(integers.max()) <= target.high:
-            raise ValueError(f"{name} from {integers.min()} to {integers.max()} leave the grid of {target}")
+    if not target.are_codes(codes):
+        raise ValueError(f"codes from {codes.min()} to {codes.max()} leave the grid of {target}")
+    least, most = (target.low, target.high) if isinstance(target, Int) else (0, 0)
+    if zero_point.size and not least <= int(zero_point.min()) <= int(zero_point.max()) <= most:
+        raise ValueError(f"zero points from {zero_point.min()} to {zero_point.max()} leave the grid of {target}")
+    codebook = _codebook(target, fetch) if isinstance(target, Codebook) else None
+    if codebook is not None and codes.size and int(codes.max()) >= codebook.size:
+        raise ValueError(f"the code {codes.max()} is not one of {codebook.size} values")
     return Rounded(
         parameter=text(fields["parameter"]),
         target=target,
@@ -262,13 +289,37 @@ def _rounded(fields: dict[str, Any], fetch: Fetch) -> Rounded:
         codes=codes,
         scale=scale,
         zero_point=zero_point,
+        codebook=codebook,
     )
+
+
+def _scales(fields: dict[str, Any], target: Format, fetch: Fetch) -> Floats:
+    """The scales of a rounded weight, of which those of few bits are stored as integers."""
+    kind = target.scale_format
+    if (kind == "e4m3") != ("unit" in fields):
+        raise ValueError("a unit goes with scales of e4m3, and only with them")
+    if kind in ("float32", "one"):
+        scale: Floats = _of(fetch(), np.float32)
+        if kind == "one" and not (scale == 1).all():
+            raise ValueError(f"the scale of {target} is 1")
+        return scale
+    unit = positive(fields["unit"]) if kind == "e4m3" else 1.0
+    return unpack_scales(_of(fetch(), np.int32), unit, kind)
+
+
+def _codebook(target: Codebook, fetch: Fetch) -> Floats:
+    values: Floats = _of(fetch(), np.float32)
+    if values.ndim != 1 or not 1 <= values.size <= target.k:
+        raise ValueError(f"a codebook of shape {values.shape} does not fit {target}")
+    if not np.isfinite(values).all() or not (values[1:] > values[:-1]).all():
+        raise ValueError("the values of a codebook are not finite, or do not rise")
+    return values
 
 
 def _rounded_activation(fields: dict[str, Any]) -> RoundedActivation:
     target = _format(fields["target"])
-    if target.per != "tensor":
-        raise ValueError(f"activations have one scale a tensor, not {target}")
+    if not isinstance(target, Int) or target.per != "tensor" or target.scale != "float32" or target.bits < 2:
+        raise ValueError(f"activations are integers of 2 bits or more with one scale a tensor, not {target}")
     zero_point = whole(fields["zero_point"], target.low, target.high)
     return RoundedActivation(
         tensor=text(fields["tensor"]),
@@ -295,11 +346,11 @@ def _rounded_bias(fields: dict[str, Any], fetch: Fetch, before: Before) -> Round
     return RoundedBias(parameter=name, weight=weight, tensor=tensor, codes=codes, scale=scale)
 
 
-def _format(value: Any) -> Int:
+def _format(value: Any) -> Format:
     """A number format; the kinds of others, which a plan may name, are not looked up for a file."""
-    if not isinstance(value, dict) or cast(dict[str, Any], value).get("kind") != "int":
+    if not isinstance(value, dict) or cast(dict[str, Any], value).get("kind") not in ("int", "float", "codebook"):
         raise ValueError(f"{str(value)[:80]} is not a number format")
-    return cast(Int, from_table(value, Int))
+    return cast(Format, from_table(value, Format))
 
 
 def _of(array: Array, dtype: Any) -> Any:

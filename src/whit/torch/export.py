@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from whit.errors import ModelError
 from whit.ledger import Ledger
-from whit.onnx.qdq import store_integers_
+from whit.onnx.qdq import store_codes_
 from whit.onnx.tidy import shorten_, tidy_
 
 __all__ = ["OPSET", "export_onnx"]
@@ -73,18 +73,21 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     tidy_(model, prefix="network.")
-    store_integers_(model, ledger)
+    stored = store_codes_(model, ledger)
     values = ledger.given() | module.state_dict().keys()
-    shorten_(model, {one.name for one in model.graph.initializer if {one.name, one.name.rpartition(":")[0]} & values})
+    shorten_(model, stored | {one.name for one in model.graph.initializer if one.name in values})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _rounded_activation(x: Any, scale: Any, zero_point: Any, block: int, low: int, high: int) -> Any:
-    """``fake_quantize`` of a whole activation as QuantizeLinear and DequantizeLinear on 8-bit codes."""
+    """``fake_quantize`` of a whole activation as QuantizeLinear and DequantizeLinear on codes of 8 or 16 bits."""
     unsigned = low >= 0
-    zero = op.Cast(zero_point, to=onnx.TensorProto.UINT8 if unsigned else onnx.TensorProto.INT8)
-    if (low, high) not in ((0, 255), (-128, 127)):
+    types = onnx.TensorProto
+    byte = high <= (255 if unsigned else 127)
+    kind = (types.UINT8 if unsigned else types.INT8) if byte else (types.UINT16 if unsigned else types.INT16)
+    zero = op.Cast(zero_point, to=kind)
+    if (low, high) not in ((0, 255), (-128, 127), (0, 65535), (-32768, 32767)):
         # Codes narrower than their type are clamped as values, which is exact: the bounds lie on the grid.
         least, most = (
             op.Mul(op.Cast(op.Sub(op.Constant(value_int=code), op.Cast(zero_point, to=7)), to=1), scale)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from whit import _core
-from whit.formats import short
+from whit.formats import Floats, Int, bounds_between, short
 from whit.ledger import Rounded
 
 __all__ = ["RoundedWeight"]
@@ -29,26 +29,44 @@ class _Round(torch.autograd.Function):
         return gradients[0] * inside, None, None
 
 
+class _Level(torch.autograd.Function):
+    """Nearest of rising levels; the gradient stops half a step beyond the last (Bengio et al. 2013)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, levels: Tensor, bounds: Tensor) -> Tensor:
+        margin = levels.diff() / 2 if levels.numel() > 1 else levels.new_zeros(1)
+        ctx.save_for_backward((x >= levels[0] - margin[0]) & (x <= levels[-1] + margin[-1]))
+        return levels[torch.bucketize(x, bounds, right=True)]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None, None
+
+
 class _Bits(torch.autograd.Function):
     """Zero, with the slope of the bits of codes, interpolated between one code and the next."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
-        ctx.save_for_backward(torch.where(x >= x.round(), up, down))
+    def forward(ctx: Any, x: Tensor, rounded: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        ctx.save_for_backward(torch.where(x >= rounded, up, down))
         return x.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (slope,) = ctx.saved_tensors
-        return gradients[0] * slope, None, None
+        return gradients[0] * slope, None, None, None
 
 
 class RoundedWeight:
     """A weight that is trained through its rounding: ``weight = (round(latent) * scale) * mask``.
 
+    Where codes are no integers of their own, ``round`` is to the nearest level of the format.
+
     Attributes:
-        latent: ``(rows, columns)``, codes before rounding, the zero point taken off.
+        latent: ``(rows, columns)``, codes before rounding, the zero point taken off; or levels before rounding.
         log_scale: Logarithm of the scales, as the decision has them.
+        has_scale: Whether scales are float32 numbers that can be trained.
     """
 
     def __init__(self, decision: Rounded, mask: Tensor | None) -> None:
@@ -63,32 +81,69 @@ class RoundedWeight:
         self.zero = zero
         self.low, self.high = decision.target.low - zero, decision.target.high - zero
         self.latent = (torch.from_numpy(decision.codes.astype(np.float32)) - zero).requires_grad_()
+        target = decision.target
+        self.has_scale = target.scale_format == "float32" and decision.codebook is None
+        self.levels: Tensor | None = None
+        if not isinstance(target, Int) or not target.has_zero:
+            self._become_levels(target.levels(decision.codebook))
         self.scale = torch.from_numpy(decision.scale)
         self.log_scale = self.scale.log().requires_grad_()
         self.learned = False
         self.slopes: tuple[Tensor, Tensor] | None = None
+
+    def _become_levels(self, levels: Floats) -> None:
+        """Round to these levels, which are in units of the scale, instead of whole numbers."""
+        target = self.decision.target
+        # One symmetric bit has the codes -1 and 1; zero gets the second level, as the even of two codes 1 and 2.
+        self.bounds = torch.from_numpy(bounds_between(levels, target.low if target.has_zero else 1))
+        self.levels = torch.from_numpy(levels.copy())
+        codes = self.decision.codes
+        places = codes - target.low if target.has_zero else (codes + 1) // 2
+        self.latent = self.levels[torch.from_numpy(places.astype(np.int64))].requires_grad_()
+        self.zero = torch.full_like(self.zero, float(target.low + np.abs(levels).argmin()))
+
+    def _rounded(self) -> Tensor:
+        if self.levels is not None:
+            return _Level.apply(self.latent, self.levels, self.bounds)  # type: ignore[no-any-return]
+        return _Round.apply(self.latent, self.low, self.high)  # type: ignore[no-any-return]
 
     def values(self) -> Tensor:
         """The weight, in its own shape."""
         scale = self.log_scale.exp() if self.learned else self.scale
         columns = self.latent.shape[1]
         wide = scale.repeat_interleave(self.block, dim=1)[:, :columns] if scale.shape[1] > 1 else scale
-        weight = (_Round.apply(self.latent, self.low, self.high) * wide).reshape(self.decision.shape)
+        weight = (self._rounded() * wide).reshape(self.decision.shape)
         return weight if self.mask is None else weight * self.mask
 
     def bits(self) -> Tensor:
-        """Zero, with the slope of the bits that the codes take as its gradient; ``look`` must have been called."""
+        """Zero, with the slope of the bits that the codes take as its gradient; ``look`` must have been called.
+
+        The slope is 0 for binary codes, which take a bit each whatever they are.
+        """
         assert self.slopes is not None
-        return _Bits.apply(self.latent, *self.slopes)  # type: ignore[no-any-return]
+        return _Bits.apply(self.latent, self._rounded().detach(), *self.slopes)  # type: ignore[no-any-return]
 
     def look(self) -> None:
         """Ask the codec's model what a step from each code to the next costs now."""
-        up, down = torch.from_numpy(_core.bit_slopes(self._codes()))
+        codes = self._codes()
+        up, down = torch.from_numpy(_core.bit_slopes(codes))
+        if not self.decision.target.has_zero:
+            up, down = torch.zeros_like(up), torch.zeros_like(down)
+        elif self.levels is not None and self.levels.numel() > 1:
+            # What lies beyond the first and the last level is as far from them as their neighbours are.
+            steps = self.levels.diff()
+            places = torch.from_numpy(codes - self.decision.target.low).long()
+            up = up / torch.cat([steps, steps[-1:]])[places]
+            down = down / torch.cat([steps[:1], steps])[places]
         self.slopes = up, down
 
     def _codes(self) -> Any:
         with torch.no_grad():
-            codes = _Round.apply(self.latent, self.low, self.high) + self.zero
+            if self.levels is None:
+                codes = _Round.apply(self.latent, self.low, self.high) + self.zero
+            else:
+                target, places = self.decision.target, torch.bucketize(self.latent, self.bounds, right=True)
+                codes = (places + target.low if target.has_zero else 2 * places - 1).to(torch.float32)
             if self.mask is not None:
                 codes = torch.where(self.mask.reshape(codes.shape), codes, self.zero.expand_as(codes))
             return codes.to(torch.int32).numpy()

@@ -103,7 +103,8 @@ def _price(rate: float, rounded: Mapping[str, RoundedWeight], *, look: bool) -> 
 
 def _finish(module: nn.Module, effective: Mapping[str, Tensor], rounded: Mapping[str, RoundedWeight]) -> list[Rounded]:
     """Leave the values in the module that were trained; where scales came short, they and the rest stay so."""
-    brief = bool(rounded) and all(is_short(weight.decision.scale) for weight in rounded.values())
+    scales = [weight.decision.scale for weight in rounded.values() if weight.has_scale]
+    brief = bool(scales) and all(is_short(scale) for scale in scales)
     decisions = [weight.decided(brief=brief) for weight in rounded.values()]
     with torch.no_grad():
         for name, tensor in effective.items():
@@ -125,7 +126,7 @@ def _optimizer(step: Finetune, module: nn.Module, rounded: Mapping[str, RoundedW
         matrices = [one for one in free if one.dim() > 1]
         groups.append({"params": matrices, "pace": 1.0, "weight_decay": step.weight_decay})
     for weight in rounded.values():
-        if step.trains != "codes":
+        if step.trains != "codes" and weight.has_scale:
             weight.learned = True
             groups.append({"params": [weight.log_scale], "pace": 1.0})
         if step.trains != "scales":

@@ -13,11 +13,11 @@ from whit.formats import Int, nibbles
 
 TARGETS = [
     Int(bits=bits, symmetric=symmetric, per=per, group_size=4 if per == "group" else None, reduce_range=reduced)
-    for bits in range(2, 9)
+    for bits in (*range(1, 9), 11, 16)
     for symmetric in (True, False)
     for per in ("tensor", "channel", "group")
     for reduced in (False, True)
-    if bits > 2 or not reduced
+    if (bits > 2 or not reduced) and (bits > 1 or not symmetric)
 ]
 LARGEST = np.finfo(np.float32).max
 TINY = np.finfo(np.float32).tiny
@@ -44,14 +44,14 @@ def spread(target, per_block, matrix):
 # The codes.
 
 
-@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("bits", range(2, 17))
 def test_codes_are_symmetric_without_the_lowest_or_unsigned(bits):
     signed, unsigned = Int(bits=bits), Int(bits=bits, symmetric=False)
     assert (signed.low, signed.high) == (1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1)
     assert (unsigned.low, unsigned.high) == (0, 2**bits - 1)
 
 
-@pytest.mark.parametrize("bits", range(3, 9))
+@pytest.mark.parametrize("bits", range(3, 17))
 def test_a_reduced_range_gives_up_half_of_the_codes(bits):
     # Two products of 255 and 64 fit into the 16 bits of a CPU without VNNI: 2 * 255 * 64 < 2**15.
     signed, unsigned = Int(bits=bits, reduce_range=True), Int(bits=bits, symmetric=False, reduce_range=True)
@@ -69,8 +69,9 @@ def test_every_weight_is_within_half_a_step(matrix, target):
     assert target.low <= codes.min()
     assert codes.max() <= target.high
     step = spread(target, scale, matrix).astype(np.float64)
-    # weights / scale is rounded to float32 before it is rounded to a code: at most 2**8 steps of 2**-24 each.
-    assert (np.abs(weights.astype(np.float64) - matrix) <= step * (0.5 + 2.0**-14)).all()
+    # weights / scale is rounded to float32 before it is rounded to a code: at most 2**bits steps of 2**-24 each.
+    slack = 2.0**-14 if target.bits <= 8 else 2.0 ** (target.bits - 22)
+    assert (np.abs(weights.astype(np.float64) - matrix) <= step * (0.5 + slack)).all()
 
 
 @settings(deadline=None)
@@ -154,7 +155,7 @@ def test_scales_are_never_denormal(target, value):
     assert (np.abs(weights - matrix) <= scale.max() / 2).all()
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=str)
+@pytest.mark.parametrize("target", [target for target in TARGETS if target.bits > 1], ids=str)
 @pytest.mark.parametrize(
     "row", [[LARGEST, 0], [-LARGEST, 0], [LARGEST, -LARGEST], [LARGEST, -LARGEST / 3], [-LARGEST, LARGEST / 200]]
 )
@@ -165,7 +166,7 @@ def test_the_largest_float32_overflows_nowhere(target, row):
     assert np.isfinite(weights).all()
     # Where the grid would reach beyond float32 its steps are made smaller, so that one end is a step short.
     error = np.abs(weights.astype(np.float64) - matrix)
-    assert (error <= float(scale.max()) * (1 + 2.0**-14)).all()
+    assert (error <= float(scale.max()) * (1 + 2.0 ** max(-14, target.bits - 22))).all()
 
 
 def test_weights_that_are_not_finite_are_refused():
@@ -182,13 +183,16 @@ def test_weights_that_are_not_finite_are_refused():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"bits": 1}, "Int(bits=1): integers have 2 to 8 bits; choose one of these"),
-        ({"bits": 9}, "Int(bits=9): integers have 2 to 8 bits; choose one of these"),
+        ({"bits": 0}, "Int(bits=0): integers have 1 to 16 bits; choose one of these"),
+        ({"bits": 17}, "Int(bits=17): integers have 1 to 16 bits; choose one of these"),
         ({"bits": 8, "per": "row"}, 'Int(per=\'row\'): choose "tensor", "channel" or "group"'),
         ({"bits": 8, "per": "group"}, "Int(per='group', group_size=None): a group size goes with"),
         ({"bits": 8, "group_size": 32}, "Int(per='channel', group_size=32): a group size goes with"),
         ({"bits": 8, "per": "group", "group_size": 0}, "Int(group_size=0): a group holds at least one weight"),
         ({"bits": 2, "reduce_range": True}, "would leave a single bit; use bits=3 or more"),
+        ({"bits": 8, "scale": "e5m2"}, 'Int(scale=\'e5m2\'): choose "float32", "e8m0" or "e4m3"'),
+        ({"bits": 8, "scale": "e8m0", "symmetric": False}, "such scales go with the whole symmetric range"),
+        ({"bits": 8, "scale": "e4m3", "reduce_range": True}, "such scales go with the whole symmetric range"),
     ],
 )
 def test_settings_that_make_no_format_are_refused(given, message):
