@@ -200,7 +200,7 @@ TEST("decisions have their fields, order and arrays") {
     CHECK(contains(with(R"("batch_norm":"n")", R"("batch":"n")"), "decision 0: the field batch_norm is missing"));
     CHECK(contains(with(R"("into":"a")", R"("into":"a","more":1)"), "a field that has no meaning"));
     CHECK(contains(with(R"("from":"codes")", R"("from":"values")"), "masks come from codes or zeros"));
-    CHECK(contains(with(R"("bits":4})", R"("bits":9})"), "from 2 to 8"));
+    CHECK(contains(with(R"("bits":4})", R"("bits":17})"), "from 1 to 16"));
     CHECK(contains(with(R"("bits":4})", R"("bits":3})"), "7 is no code of int3 per channel"));
     CHECK(contains(with(R"([3,2,2])", R"([3,2,3])"), "do not fill the weight"));
     CHECK(contains(with(R"("axis":1)", R"("axis":0)"), "do not fill the weight"));
