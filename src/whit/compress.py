@@ -79,6 +79,7 @@ def compress(
     metric: str | Metric = "accuracy",
     threads: int = 1,
     profile: Profile = "small",
+    checkpoints: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Result[Model]:
     """Compress a network by a plan, and measure the file that comes out.
@@ -91,6 +92,8 @@ def compress(
         metric: ``"accuracy"``, ``"mae"``, ``"mse"`` or a ``whit.metrics.Metric``.
         threads: Of ONNX Runtime, when latency is measured.
         profile: How codes are stored: ``"small"``, or ``"fast"``, some 4 % larger and read several times faster.
+        checkpoints: A folder in which every ``Finetune`` keeps its state, once a minute. The same call, made again after
+            it was stopped, goes on from there and gives the same result.
         progress: Shows what is under way.
 
     Returns:
@@ -99,7 +102,8 @@ def compress(
     Raises:
         PlanError, DataError, ModelError: What was given cannot be used; the message says why.
         ParityError: The exported network does not compute what ``model`` computes.
-        OutputError: There is no such profile.
+        OutputError: There is no such profile, or nothing can be written to ``checkpoints``.
+        FileError: What is kept there is of another call.
     """
     start = perf_counter()
     store.check_profile(profile)
@@ -112,8 +116,9 @@ def compress(
     about = {"plan": dumps(plan), "metric": metric.name, "versions": measure.versions()}
     run = _Run(original, data, metric, progress, about, profile)
     for place, step in enumerate(plan.steps, 1):
+        checkpoint = None if checkpoints is None else Path(checkpoints) / f"step-{place}.safetensors"
         with progress.bar(f"step {place} of {len(plan.steps)}: {type(step).__name__}", 1):
-            run.take(step)
+            run.take(step, checkpoint)
     run.settle()
     with TemporaryDirectory(prefix="whit-") as folder:
         delivered = _deliver(run, Path(folder))
@@ -178,8 +183,8 @@ class _Run:
         self.ledger = Ledger()
         self.skipped: list[Skipped] = []
 
-    def take(self, step: Step) -> None:
-        """Decide, apply and record one step."""
+    def take(self, step: Step, checkpoint: Path | None = None) -> None:
+        """Decide, apply and record one step; a training keeps its state in ``checkpoint``."""
         match step:
             case FoldBatchNorm():
                 self._record(decide.folds(self.network))
@@ -194,9 +199,11 @@ class _Run:
                 self.skipped += skipped
                 self._record(decisions)
             case Finetune():
+                quantized = bool(self.ledger.rounded() or self.ledger.activations())
+                taught, train = step.taught(quantized=quantized), self.data.train
                 self._record(
                     self.network.finetune_(
-                        step, self.data.train, self.metric, self.ledger, self.original, self.progress
+                        taught, train, self.metric, self.ledger, self.original, self.progress, checkpoint
                     )
                 )
 

@@ -263,6 +263,7 @@ def _rounded_activations(
     """Grids for the activations around the layers whose settings ask for them."""
     layers = {layer.name: layer for layer in graph.layers()}
     uses = {layers[name].weight: use for name, use in chosen.items() if use.activations is not None}
+    residual = {weight for weight, use in uses.items() if use.residual is not None}
     skipped = [
         Skipped(
             step="quantize",
@@ -272,15 +273,17 @@ def _rounded_activations(
         for layer in layers.values()
         if any(graph.tensors[source].inner for _, source in integer_inputs(graph, {layer.weight} & uses.keys()))
     ]
-    places = {name: uses[weight] for name, weight in rounded_activations(graph, uses).items()}
-    places = {name: use for name, use in places.items() if name not in ledger.activations()}
+    places = rounded_activations(graph, uses, residual)
+    places = {name: place for name, place in places.items() if name not in ledger.activations()}
     observed = network.observe(list(places), samples, step.samples) if places else {}
     decisions: list[RoundedActivation] = []
-    for name, use in places.items():
-        assert use.activations is not None  # uses holds no others
-        low, high = use.range.interval(observed[name], use.activations)
-        scale, zero_point = use.activations.grid(np.asarray(low, np.float32), np.asarray(high, np.float32))
-        decisions.append(RoundedActivation(tensor=name, target=use.activations, scale=scale, zero_point=zero_point))
+    for name, place in places.items():
+        use = uses[place.weight]
+        target = use.residual if place.residual else use.activations
+        assert target is not None  # neither uses nor residual holds others
+        low, high = use.range.interval(observed[name], target)
+        scale, zero_point = target.grid(np.asarray(low, np.float32), np.asarray(high, np.float32))
+        decisions.append(RoundedActivation(tensor=name, target=target, scale=scale, zero_point=zero_point))
     return decisions, skipped
 
 
@@ -338,9 +341,9 @@ def biases(network: Network, ledger: Ledger) -> list[RoundedBias]:
     found: dict[str, list[RoundedBias]] = {}
     for operation, source in integer_inputs(network.graph(), set(rounded)):
         weight, bias = rounded[operation.inputs[1]], operation.inputs[2:3]
-        if bias and source in activations and runs_in_integers(weight, activations[source]):
-            decision = RoundedBias.of(bias[0], values[bias[0]], weight, activations[source])
-            found.setdefault(bias[0], []).append(decision)
+        read = activations.get(operation.own_input, activations.get(source))
+        if bias and read is not None and runs_in_integers(weight, read):
+            found.setdefault(bias[0], []).append(RoundedBias.of(bias[0], values[bias[0]], weight, read))
     return [every[0] for every in found.values() if all(np.array_equal(one.scale, every[0].scale) for one in every)]
 
 
