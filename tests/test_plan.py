@@ -60,7 +60,11 @@ def refused(make, message):
         ),
         (
             lambda: Quantize(weights=NVFP4, method=OptimalBrain()),
-            "it rounds to integers with a zero and float32 scales; take weights=Int(bits=8), or method=Nearest",
+            'take weights=Int(bits=4, per="group", group_size=16), or method=Nearest(clip="mse") with this format',
+        ),
+        (
+            lambda: Quantize(rules=(Rule(layers="head", use=Quantize(weights=FP8_E4M3, method=OptimalBrain())),)),
+            "OptimalBrain rounds to integers with a zero and float32 scales, not to Float(exponent=4, mantissa=3",
         ),
         (
             lambda: Quantize(weights=8),

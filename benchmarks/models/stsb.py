@@ -17,18 +17,23 @@ LENGTH = 56
 """Words and pieces of the longest sentence, rounded up."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """The pairs of one file as inputs of an encoder.
+    """Pairs of sentences as inputs of an encoder.
 
     Attributes:
         inputs: Words and mask, ``(2 * pairs, LENGTH)``: all first sentences, then all second ones.
         scores: How alike a pair is, 0 to 5.
     """
 
-    def __init__(self, file: Path, tokenizer: Any) -> None:
+    inputs: tuple[Array, Array]
+    scores: Array
+
+    @classmethod
+    def read(cls, file: Path, tokenizer: Any) -> "Pairs":
+        """Those of one file."""
         with file.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-        self.scores = np.array([float(row[4]) for row in rows])
         sentences = [row[5] for row in rows] + [row[6] for row in rows]
         words = np.zeros((len(sentences), LENGTH), np.int64)
         mask = np.zeros_like(words)
@@ -36,7 +41,15 @@ class Pairs:
             ids = found.ids[:LENGTH]
             words[place, : len(ids)] = ids
             mask[place, : len(ids)] = 1
-        self.inputs = (words, mask)
+        return cls((words, mask), np.array([float(row[4]) for row in rows]))
+
+    def split(self) -> tuple["Pairs", "Pairs"]:
+        """Every second pair, and the others."""
+        both = [np.tile(np.arange(len(self.scores)) % 2 == part, 2) for part in (0, 1)]
+        parts = [
+            Pairs((self.inputs[0][kept], self.inputs[1][kept]), self.scores[part::2]) for part, kept in enumerate(both)
+        ]
+        return parts[0], parts[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from whit.store.fields import reading
 from whit.table import bytes_text
 from whit.toml import from_table
 
-__all__ = ["describe", "print_description"]
+__all__ = ["describe", "format_text", "print_description"]
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -85,9 +85,9 @@ class _Reader:
             case "masked":
                 self._tensor(table, places)
             case "rounded":
-                self._tensor(table, places).update(shape=table["shape"], stored=_format(table["target"]))
+                self._tensor(table, places).update(shape=table["shape"], stored=_stored(table["target"]))
             case "rounded_activation":
-                about = {"stored": _format(table["target"]), "scale": table["scale"], "zero_point": table["zero_point"]}
+                about = {"stored": _stored(table["target"]), "scale": table["scale"], "zero_point": table["zero_point"]}
                 self.activations.append({"tensor": table["tensor"], **about})
             case "rounded_bias":
                 found = self._tensor(table, places)
@@ -114,13 +114,17 @@ class _Reader:
         return list(self.container.pieces[place].shape)
 
 
-def _format(target: Mapping[str, Any]) -> str:
+def format_text(target: Format) -> str:
     """A number format in words: ``int4 per group of 32``."""
-    form: Format = from_table(target, Format)
-    if form.scale_format == "one":
-        return form.name
-    scale = "" if form.scale_format == "float32" else f", scales {form.scale_format}"
-    return f"{form.name} per {f'group of {form.group_size}' if form.per == 'group' else form.per}{scale}"
+    if target.scale_format == "one":
+        return target.name
+    scale = "" if target.scale_format == "float32" else f", scales {target.scale_format}"
+    return f"{target.name} per {f'group of {target.group_size}' if target.per == 'group' else target.per}{scale}"
+
+
+def _stored(target: Mapping[str, Any]) -> str:
+    """The number format that a table describes, in words."""
+    return format_text(from_table(target, Format))
 
 
 def print_description(found: Mapping[str, Any], console: Console | None = None) -> None:

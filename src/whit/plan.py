@@ -124,8 +124,8 @@ class Quantize:
                 f"Quantize(weights={self.weights!r}): the format of weights is an Int, Float or Codebook, such as "
                 "Int(bits=8)"
             )
-        if self.weights is not None and isinstance(self.method, OptimalBrain):
-            _check_plain(self.weights)
+        if self.weights is not None:
+            self.method.check(self.weights)
         if self.activations is not None:
             _check_activations(self.activations)
             if self.weights is not None and not isinstance(self.weights, Int):
@@ -352,15 +352,6 @@ def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
         raise PlanError(
             f"Quantize(weights={step.weights}) has no zero for the weights that Prune leaves out; take "
             "Int(bits=2), whose codes are -1, 0 and 1, or drop the Prune step"
-        )
-
-
-def _check_plain(target: Format) -> None:
-    """Raise ``PlanError`` for formats that OptimalBrain has no recursion for."""
-    if not isinstance(target, Int) or not target.has_zero or target.scale != "float32":
-        raise PlanError(
-            f"Quantize(weights={target}, method=OptimalBrain(...)): it rounds to integers with a zero and float32 "
-            'scales; take weights=Int(bits=8), or method=Nearest(clip="mse") with this format'
         )
 
 

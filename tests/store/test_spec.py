@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from whit.ledger import Assigned, Ledger
+from whit.onnx.initializers import TYPES
 from whit.store import decisions, encode, read
 from whit.store.container import LARGEST_HEADER, MAGIC, MOST_VALUES, VERSION
 from whit.store.fields import MOST_AXES
-from whit.store.onnx_graph import TYPES
 
 SPEC = (Path(__file__).parents[2] / "spec" / "whit-format.md").read_text(encoding="utf-8")
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whit import formats
+from whit import _core, formats
 from whit.formats import Codebook, Format, Int
 from whit.ledger import Rounded
 from whit.quantizers import Nearest
@@ -72,6 +72,29 @@ def test_the_gradient_of_levels_passes_up_to_half_a_step_beyond_the_last() -> No
     rounder.values().sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [[0, 1, 1, 0]]
+
+
+def test_the_price_of_bits_is_a_slope_between_levels() -> None:
+    target = replace(formats.FP4_E2M1, per="tensor")
+    found = Nearest().quantize(np.array([[6.0, 1.5, 4.0, -1.0]], np.float32), target)
+    rounder = RoundedWeight(Rounded.of("w", target, (1, 4), found), None)
+    rounder.look()
+    up, down = _core.bit_slopes(found.codes)[:, 0]
+    # The neighbours on these sides: 4 below 6, 2 above 1.5, 6 above 4, and -1.5 below -1.
+    rounder.latent = torch.tensor([[5.9, 1.6, 4.1, -1.1]], requires_grad=True)
+    rounder.bits().backward()
+    assert rounder.latent.grad is not None
+    expected = [down[0] / 2, up[1] / 0.5, up[2] / 2, down[3] / 0.5]
+    np.testing.assert_allclose(rounder.latent.grad[0].numpy(), expected, rtol=1e-6)
+
+
+def test_binary_codes_have_no_price() -> None:
+    found = Nearest().quantize(np.array([[1.0, -1.0]], np.float32), Int(bits=1))
+    rounder = RoundedWeight(Rounded.of("w", Int(bits=1), (1, 2), found), None)
+    rounder.look()
+    rounder.bits().backward()
+    assert rounder.latent.grad is not None
+    assert not rounder.latent.grad.any()
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=50), st.floats(0.015625, 10, width=32))

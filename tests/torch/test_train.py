@@ -110,6 +110,12 @@ def test_scales_and_the_price_of_bits_go_with_every_format(target: Format) -> No
     assert quality(net, samples) > 0.8
 
 
+@pytest.mark.parametrize("target", [formats.MXFP4, formats.BF16, whit.Codebook(k=9)], ids=str)
+def test_numbers_beside_formats_without_float32_scales_keep_their_precision(target: Format) -> None:
+    net, _, _ = trained(Finetune(epochs=1, learning_rate=0.02, batch_size=32), Quantize(weights=target))
+    assert not any(formats.is_short(bias) for name, bias in net.values().items() if name.endswith("bias"))
+
+
 def test_pruned_weights_cannot_be_binary_and_the_error_says_what_can() -> None:
     rules = (whit.Rule(layers="0"),)
     with pytest.raises(whit.PlanError, match=r"3\.weight was pruned, and int1 has no zero; take Int\(bits=2\)"):

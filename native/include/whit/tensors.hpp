@@ -22,38 +22,10 @@
 #include <vector>
 
 #include "whit/container.hpp"
+#include "whit/format.hpp"
 #include "whit/quantize.hpp"
 
 namespace whit {
-
-/// Integers of a few bits, as `Int` in Python.
-struct Format {
-    enum class Per { tensor, channel, group };
-
-    int bits = 8;
-    bool symmetric = true;
-    Per per = Per::channel;
-    std::int64_t group_size = 0;  // with Per::group only
-    bool reduce_range = false;
-
-    std::int32_t high() const {
-        if (symmetric) return reduce_range ? 1 << (bits - 2) : std::max((1 << (bits - 1)) - 1, 1);
-        return (1 << (bits - (reduce_range ? 1 : 0))) - 1;
-    }
-    std::int32_t low() const { return symmetric ? -high() : 0; }
-
-    /// How many neighbouring columns of a row of `columns` share a scale.
-    std::uint64_t block(std::uint64_t columns) const {
-        return per == Per::group ? std::min(static_cast<std::uint64_t>(group_size), columns) : columns;
-    }
-
-    /// In words: `int4 per group of 32`.
-    std::string text() const {
-        const std::string kind = (symmetric ? "int" : "uint") + std::to_string(bits);
-        if (per == Per::group) return kind + " per group of " + std::to_string(group_size);
-        return kind + (per == Per::tensor ? " per tensor" : " per channel");
-    }
-};
 
 /// A parameter or buffer, as the header tells of it.
 struct Tensor {
@@ -68,35 +40,15 @@ struct Tensor {
     std::size_t first;    // place of its first array
     std::size_t arrays;   // how many it has
 
-    Format format{};           // of a rounded one
-    std::size_t axis = 0;      // likewise, of the output channels
-    std::size_t weight = 0;    // of a rounded bias: place of its layer's weight among the tensors
-    float step = 0;            // likewise: the scale of what its layer reads
+    Format format{};              // of a rounded one
+    bool has_zero_point = false;  // likewise: whether zero points are stored
+    double unit = 1;              // likewise: of scales of e4m3
+    std::size_t axis = 0;         // likewise: of the output channels
+    std::size_t weight = 0;       // of a rounded bias: place of its layer's weight among the tensors
+    float step = 0;               // likewise: the scale of what its layer reads
 };
 
 namespace detail {
-
-inline Format format_of(const Json& value) {
-    const std::string& kind = value.at("kind").text();
-    if (kind != "int") throw std::runtime_error("number format " + kind.substr(0, 40) + " is not read by this reader");
-    const Json::Table& fields =
-        value.table({"kind", "bits"}, {"symmetric", "per", "group_size", "reduce_range", "scale"});
-    if (fields.count("scale") != 0 && fields.at("scale").text() != "float32") {
-        throw std::runtime_error("number format int with scales of " + fields.at("scale").text().substr(0, 40) +
-                                 " is not read by this reader");
-    }
-    Format format;
-    format.bits = static_cast<int>(fields.at("bits").whole(1, 16));
-    if (fields.count("symmetric") != 0) format.symmetric = fields.at("symmetric").truth();
-    if (fields.count("reduce_range") != 0) format.reduce_range = fields.at("reduce_range").truth();
-    const std::string per = fields.count("per") == 0 ? "channel" : fields.at("per").text();
-    if (per != "tensor" && per != "channel" && per != "group") throw std::runtime_error("per is none of three");
-    format.per = per == "tensor" ? Format::Per::tensor : (per == "channel" ? Format::Per::channel : Format::Per::group);
-    if ((per == "group") != (fields.count("group_size") != 0)) throw std::runtime_error("groups have a size");
-    if (per == "group") format.group_size = fields.at("group_size").whole(1, most_bytes);
-    if (format.reduce_range && format.bits < 3) throw std::runtime_error("2 bits have no range to reduce");
-    return format;
-}
 
 /// Reads the tables of decisions in order, and counts off the arrays that belong to each.
 class Decisions {
@@ -134,8 +86,7 @@ private:
         if (kind == "kept") return kept(value.table({"kind", "group", "axes", "groups"}));
         if (kind == "masked") return masked(value.table({"kind", "parameter"}, {"from"}));
         if (kind == "rounded") {
-            format_of(value.at("target"));  // a format that is not read may have more fields
-            return rounded(value.table({"kind", "parameter", "target", "shape", "axis"}, {"zero_point"}));
+            return rounded(value.table({"kind", "parameter", "target", "shape", "axis"}, {"zero_point", "unit"}));
         }
         if (kind == "rounded_activation") return activation(value.table({"kind", "tensor", "target", "scale", "zero_point"}));
         if (kind == "rounded_bias") return bias(value.table({"kind", "parameter", "weight", "tensor"}));
@@ -218,9 +169,13 @@ private:
         tensor.format = format_of(fields.at("target"));
         tensor.shape = shape_of(fields.at("shape"));
         tensor.axis = static_cast<std::size_t>(fields.at("axis").whole(0, most_bytes));
-        const bool offset = fields.count("zero_point") != 0;
-        if (offset && !fields.at("zero_point").is_true()) throw std::runtime_error("zero_point is true or left away");
-        tensor.arrays = offset ? 3 : 2;
+        tensor.has_zero_point = fields.count("zero_point") != 0;
+        if (tensor.has_zero_point && !fields.at("zero_point").is_true()) {
+            throw std::runtime_error("zero_point is true or left away");
+        }
+        const bool learned = tensor.format.kind == Format::Kind::codebook;
+        tensor.unit = unit(fields, tensor.format.scale);
+        tensor.arrays = std::size_t{2} + tensor.has_zero_point + learned;
         tensor.first = take(tensor.arrays);
         const Shape& codes = shape(tensor.first, Dtype::int32);
         if (codes.size() != 2 || tensor.axis >= tensor.shape.size() || tensor.shape[tensor.axis] != codes[0] ||
@@ -230,9 +185,13 @@ private:
         const std::uint64_t block = tensor.format.block(codes[1]);
         const std::uint64_t groups = codes[1] == 0 ? 0 : codes[1] / block + (codes[1] % block != 0);
         const Shape scales = {tensor.format.per == Format::Per::tensor ? 1 : codes[0], groups};
-        if (shape(tensor.first + 1, Dtype::float32) != scales ||
-            (offset && shape(tensor.first + 2, Dtype::int32) != scales)) {
+        const bool few_bits = tensor.format.scale == Format::Scale::e8m0 || tensor.format.scale == Format::Scale::e4m3;
+        if (shape(tensor.first + 1, few_bits ? Dtype::int32 : Dtype::float32) != scales ||
+            (tensor.has_zero_point && shape(tensor.first + 2, Dtype::int32) != scales)) {
             throw std::runtime_error("the scales or zero points do not fit the codes");
+        }
+        if (learned && shape(tensor.first + tensor.arrays - 1, Dtype::float32).size() != 1) {
+            throw std::runtime_error("a codebook has one axis");
         }
         tensor.stored = tensor.format.text();
         tensor.bits = tensor.format.bits;
@@ -241,18 +200,31 @@ private:
         tensors_.push_back(std::move(tensor));
     }
 
+    /// A number that is positive and finite as float32.
+    static double positive(const Json& value) {
+        const double number = value.number();
+        if (!(number >= std::numeric_limits<float>::denorm_min() && number <= std::numeric_limits<float>::max())) {
+            throw std::runtime_error("a scale is no positive float32");
+        }
+        return number;
+    }
+
+    static double unit(const Json::Table& fields, Format::Scale scale) {
+        if ((scale == Format::Scale::e4m3) != (fields.count("unit") != 0)) {
+            throw std::runtime_error("a unit goes with scales of e4m3, and only with them");
+        }
+        return scale == Format::Scale::e4m3 ? positive(fields.at("unit")) : 1;
+    }
+
     void activation(const Json::Table& fields) {
         once(fields.at("tensor"));
         const Format format = format_of(fields.at("target"));
-        if (format.per != Format::Per::tensor || format.bits < 2) {
-            throw std::runtime_error("activations have 2 bits or more and one scale a tensor");
+        if (format.kind != Format::Kind::integer || format.per != Format::Per::tensor || format.bits < 2 ||
+            format.scale != Format::Scale::float32) {
+            throw std::runtime_error("activations are integers of 2 bits or more with one scale a tensor");
         }
         fields.at("zero_point").whole(format.low(), format.high());
-        const double scale = fields.at("scale").number();
-        if (!(scale >= std::numeric_limits<float>::denorm_min() && scale <= std::numeric_limits<float>::max())) {
-            throw std::runtime_error("a scale is no positive float32");
-        }
-        steps_[fields.at("tensor").text()] = static_cast<float>(scale);
+        steps_[fields.at("tensor").text()] = static_cast<float>(positive(fields.at("scale")));
     }
 
     void bias(const Json::Table& fields) {
@@ -336,30 +308,98 @@ std::vector<T> read_as(const Container& container, std::size_t place, int thread
 
 inline void check_codes(const std::vector<std::int32_t>& codes, const Format& format) {
     for (const std::int32_t code : codes) {
-        if (code < format.low() || code > format.high()) {
-            throw std::runtime_error(std::to_string(code) + " is no code of " + format.text());
-        }
+        if (!format.has(code)) throw std::runtime_error(std::to_string(code) + " is no code of " + format.text());
     }
+}
+
+/// The scales of a rounded weight, of which those of few bits are stored as integers.
+inline std::vector<float> scales_of(const Container& container, const Tensor& tensor, int threads) {
+    const std::size_t place = tensor.first + 1;
+    const Format::Scale kind = tensor.format.scale;
+    std::vector<float> scales;
+    if (kind == Format::Scale::e8m0) {
+        for (const std::int32_t code : read_as<std::int32_t>(container, place, threads)) {
+            if (code < -126 || code > 127) throw std::runtime_error("a scale of e8m0 is no power of two in float32");
+            scales.push_back(std::ldexp(1.0F, code));
+        }
+    } else if (kind == Format::Scale::e4m3) {
+        Format levels;
+        levels.kind = Format::Kind::floating;
+        levels.exponent = 4;
+        levels.mantissa = 3;
+        for (const std::int32_t code : read_as<std::int32_t>(container, place, threads)) {
+            if (code < 1 || code > levels.high()) throw std::runtime_error("a scale of e4m3 is not positive");
+            scales.push_back(static_cast<float>(double{levels.level(code)} * tensor.unit));
+        }
+    } else {
+        scales = read_as<float>(container, place, threads);
+    }
+    for (const float scale : scales) {
+        if (!std::isfinite(scale) || !(scale > 0)) throw std::runtime_error("a scale is not finite and positive");
+        if (kind == Format::Scale::one && scale != 1) throw std::runtime_error("a scale is not 1");
+    }
+    return scales;
+}
+
+/// The levels of a codebook: finite, rising, at least one and no more than its format says.
+inline std::vector<float> codebook_values(const Container& container, const Tensor& tensor, int threads) {
+    auto values = read_as<float>(container, tensor.first + tensor.arrays - 1, threads);
+    bool rises = !values.empty() && values.size() <= static_cast<std::size_t>(tensor.format.values);
+    for (std::size_t k = 0; k < values.size(); ++k) {
+        rises = rises && std::isfinite(values[k]) && (k == 0 || values[k] > values[k - 1]);
+    }
+    if (!rises) throw std::runtime_error("the values of a codebook are too many, not finite, or do not rise");
+    return values;
+}
+
+/// The zero point of each scale, which is 0 where none is stored.
+inline std::vector<std::int32_t> zero_points_of(const Container& container, const Tensor& tensor, std::size_t count,
+                                                int threads) {
+    if (!tensor.has_zero_point) return std::vector<std::int32_t>(count);
+    auto zero_points = read_as<std::int32_t>(container, tensor.first + 2, threads);
+    const bool integers = tensor.format.kind == Format::Kind::integer;
+    const std::int32_t low = integers ? tensor.format.low() : 0, high = integers ? tensor.format.high() : 0;
+    for (const std::int32_t one : zero_points) {
+        if (one < low || one > high) throw std::runtime_error(std::to_string(one) + " is no zero point of its format");
+    }
+    return zero_points;
+}
+
+/// Levels times scales, of formats that are no integers; codes have `columns` columns, scales `groups`.
+inline std::vector<float> scaled_levels(const Container& container, const Tensor& tensor,
+                                        const std::vector<std::int32_t>& codes, const std::vector<float>& scale,
+                                        std::uint64_t columns, std::uint64_t groups, int threads) {
+    const bool learned = tensor.format.kind == Format::Kind::codebook;
+    const auto codebook = learned ? codebook_values(container, tensor, threads) : std::vector<float>();
+    const std::uint64_t block = tensor.format.block(columns);
+    std::vector<float> weights(codes.size());
+    for (std::uint64_t k = 0; k < codes.size(); ++k) {
+        const auto place = static_cast<std::size_t>(learned ? codes[k] : 0);
+        if (learned && place >= codebook.size()) throw std::runtime_error("a code has no value in its codebook");
+        const float level = learned ? codebook[place] : tensor.format.level(codes[k]);
+        const std::uint64_t row = tensor.format.per == Format::Per::tensor ? 0 : k / columns;
+        weights[k] = level * scale[row * groups + k % columns / block];
+    }
+    return weights;
 }
 
 inline std::vector<double> rounded_values(const Container& container, const Tensor& tensor, int threads) {
     const auto codes = read_as<std::int32_t>(container, tensor.first, threads);
-    const auto scale = read_as<float>(container, tensor.first + 1, threads);
-    const auto zero_point = tensor.arrays == 3 ? read_as<std::int32_t>(container, tensor.first + 2, threads)
-                                               : std::vector<std::int32_t>(scale.size());
+    const auto scale = scales_of(container, tensor, threads);
+    const auto zero_point = zero_points_of(container, tensor, scale.size(), threads);
     check_codes(codes, tensor.format);
-    if (tensor.format.low() == -1 && tensor.format.bits == 1 && std::count(codes.begin(), codes.end(), 0) != 0) {
-        throw std::runtime_error("0 is no code of " + tensor.format.text());
-    }
-    check_codes(zero_point, tensor.format);
     if (codes.empty()) return {};
     const Shape& matrix = container.pieces()[tensor.first].shape;
     const Shape& layout = container.pieces()[tensor.first + 1].shape;
-    const Affine affine{{scale.data(), layout[0], layout[1]},
-                        {zero_point.data(), layout[0], layout[1]},
-                        static_cast<std::int64_t>(tensor.format.block(matrix[1]))};
-    const std::vector<float> weights =
-        dequantize(Matrix<const std::int32_t>(codes.data(), matrix[0], matrix[1]), affine, threads);
+    std::vector<float> weights;
+    if (tensor.format.kind == Format::Kind::integer) {
+        const Affine affine{{scale.data(), layout[0], layout[1]},
+                            {zero_point.data(), layout[0], layout[1]},
+                            static_cast<std::int64_t>(tensor.format.block(matrix[1]))};
+        weights = dequantize(Matrix<const std::int32_t>(codes.data(), matrix[0], matrix[1]), affine, threads);
+    } else {
+        weights = scaled_levels(container, tensor, codes, scale, matrix[1], layout[1], threads);
+    }
     const std::vector<float> own = shaped(weights, tensor.shape, tensor.axis);
     return {own.begin(), own.end()};
 }
@@ -367,7 +407,7 @@ inline std::vector<double> rounded_values(const Container& container, const Tens
 inline std::vector<double> bias_values(const Container& container, const Tensor& tensor, const Tensor& weight,
                                        int threads) {
     const auto codes = read_as<std::int32_t>(container, tensor.first, threads);
-    const auto scale = read_as<float>(container, weight.first + 1, threads);
+    const auto scale = scales_of(container, weight, threads);
     const std::size_t groups = weight.format.per == Format::Per::tensor ? 0 : 1;
     if (scale.empty() && !codes.empty()) throw std::runtime_error("its weight has no scale");
     std::vector<double> values;

@@ -131,6 +131,8 @@ def _check(step: Step, place: int) -> None:
             what, advice = 'Prune(unit="channel")', 'prune single weights with unit="weight"'
         case Quantize() if any(use.activations is not None for use in (step, *_uses(step))):
             what, advice = "Quantize(activations=...)", "quantize weights alone with activations=None"
+        case Quantize() if any(use.method.observes for use in (step, *_uses(step))):
+            what, advice = "Quantize(method=OptimalBrain(...))", 'round to nearest with method=Nearest(clip="mse")'
         case Finetune():
             what, advice = "Finetune", "drop the step and train the pytree with your own loop before whit.jax.compress"
         case _:

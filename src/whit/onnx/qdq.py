@@ -3,60 +3,31 @@
 Every exporter of quantized networks goes through here, so that all of them deliver the ledger's own codes.
 """
 
-from typing import Any
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from whit.data import Array
 from whit.errors import ModelError
-from whit.formats import Float, Int, nibbles
+from whit.formats import Int
 from whit.ledger import Ledger, Rounded, RoundedBias
+from whit.onnx.initializers import LEVELS, Source, code_type, initializers
 
-__all__ = ["BIAS_SUFFIXES", "WEIGHT_SUFFIXES", "store_integers_"]
-
-WEIGHT_SUFFIXES = (":codes", ":scale", ":zero_point", ":levels")
-"""Initializers that stand for a rounded weight are named after it with these."""
-BIAS_SUFFIXES = (":int32", ":scale")
-"""Likewise for the bias of a layer that runs in integers."""
-
-_TYPES = {
-    (4, True): TensorProto.INT4,
-    (4, False): TensorProto.UINT4,
-    (8, True): TensorProto.INT8,
-    (8, False): TensorProto.UINT8,
-    (16, True): TensorProto.INT16,
-    (16, False): TensorProto.UINT16,
-}
-_FLOATS = {
-    (5, 10): TensorProto.FLOAT16,
-    (8, 7): TensorProto.BFLOAT16,
-    (4, 3): TensorProto.FLOAT8E4M3FN,
-    (5, 2): TensorProto.FLOAT8E5M2,
-}
-"""Floats of ONNX by exponent and mantissa bits."""
-_DTYPES: dict[int, type[np.integer[Any]]] = {
-    TensorProto.INT16: np.int16,
-    TensorProto.UINT16: np.uint16,
-    TensorProto.INT8: np.int8,
-    TensorProto.UINT8: np.uint8,
-    TensorProto.FLOAT16: np.uint16,
-    TensorProto.BFLOAT16: np.uint16,
-    TensorProto.FLOAT8E4M3FN: np.uint8,
-    TensorProto.FLOAT8E5M2: np.uint8,
-}
-"""Integers with the bits of each type; those of 4 bits go two to a byte."""
+__all__ = ["store_codes_"]
 
 _MOVES = frozenset({"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool", "Identity"})
 
 
-def store_integers_(model: onnx.ModelProto, ledger: Ledger) -> None:
+def store_codes_(model: onnx.ModelProto, ledger: Ledger) -> set[str]:
     """Replace the initializers that the ledger rounds by its codes.
+
+    Returns:
+        The names of the initializers that hold codes and what belongs to them.
 
     Raises:
         ModelError: The exporter changed a weight, so that the codes are not those of the exported network.
     """
+    stored: set[str] = set()
     makers = {node.output[0]: node for node in model.graph.node}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -64,17 +35,15 @@ def store_integers_(model: onnx.ModelProto, ledger: Ledger) -> None:
             readers.setdefault(name, []).append(node)
     for name, decision in ledger.rounded().items():
         _check_unchanged(model, name, decision.values())
-        target = decision.target
-        if not isinstance(target, Int):
-            _replace_by_levels_(model, decision)
-            continue
-        # Integer kernels read bytes; where floats are made of the codes first, two of them fit in one.
-        small = target.bits <= 4 and not any(_reads_integers(node, makers) for node in readers[name])
-        _replace_weight_(model, decision, _TYPES[4 if small else 8 if target.bits <= 8 else 16, target.symmetric])
+        # Integer kernels read bytes; where floats are made of the codes first, two of them may fit in one.
+        kind = code_type(decision, whole_bytes=any(_reads_integers(node, makers) for node in readers[name]))
+        replace_ = _replace_by_integers_ if isinstance(decision.target, Int) else _replace_by_levels_
+        stored.update(replace_(model, decision, kind))
     for name, decision in ledger.biases().items():
         if all(node.op_type in ("Conv", "Gemm") for node in readers[name]):
             _check_unchanged(model, name, decision.values())
-            _replace_bias_(model, decision)
+            stored.update(_replace_bias_(model, decision))
+    return stored
 
 
 def _reads_integers(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> bool:
@@ -94,121 +63,102 @@ def _check_unchanged(model: onnx.ModelProto, name: str, values: Array) -> None:
         )
 
 
-def _replace_weight_(model: onnx.ModelProto, decision: Rounded, data_type: int) -> None:
-    name, target = decision.parameter, decision.target
-    grouped = target.per == "group"
-    shape = decision.codes.shape if grouped else decision.shape
-    codes, scale, zero_point, _ = (f"{name}{suffix}" for suffix in WEIGHT_SUFFIXES)
-    layout = {"tensor": (), "channel": (decision.scale.size,), "group": decision.scale.shape}[target.per]
-    _drop_(model, name)
-    model.graph.initializer.extend(
-        [
-            _integers(codes, decision.codes if grouped else decision.shaped(decision.codes), data_type),
-            numpy_helper.from_array(np.ascontiguousarray(decision.scale.reshape(layout)), scale),
-            _integers(zero_point, decision.zero_point.reshape(layout), data_type),
-        ]
-    )
-    reshaped = grouped and decision.shape != shape
-    node = helper.make_node(
-        "DequantizeLinear", [codes, scale, zero_point], [f"{name}:matrix" if reshaped else name], name=f"weight.{name}"
-    )
+def _replace_by_integers_(model: onnx.ModelProto, decision: Rounded, kind: int) -> list[str]:
+    """Codes that are integers become weights in DequantizeLinear."""
+    target = decision.target
+    chain = _Chain(model, decision, kind)
+    attributes: dict[str, int] = {}
     if target.per != "tensor":
-        node.attribute.append(helper.make_attribute("axis", 1 if grouped else decision.axis))
-    if grouped:
-        node.attribute.append(helper.make_attribute("block_size", target.block(decision.codes.shape[1])))
-    nodes = [node]
-    if reshaped:
-        model.graph.initializer.append(numpy_helper.from_array(np.array(decision.shape, np.int64), f"{name}:shape"))
-        nodes.append(helper.make_node("Reshape", [f"{name}:matrix", f"{name}:shape"], [name], name=f"shape.{name}"))
-    for place, one in enumerate(nodes):
-        model.graph.node.insert(place, one)
+        attributes["axis"] = 1 if target.per == "group" else decision.axis
+    if target.per == "group":
+        attributes["block_size"] = target.block(decision.codes.shape[1])
+    chain.then("DequantizeLinear", *chain.stored, **attributes)
+    _reshape_(chain, decision)
+    return chain.finished_()
 
 
-def _replace_by_levels_(model: onnx.ModelProto, decision: Rounded) -> None:
+def _replace_by_levels_(model: onnx.ModelProto, decision: Rounded, kind: int) -> list[str]:
     """Codes become levels by a cast where ONNX has the format, else by a table; then the levels are scaled.
 
     A runtime does all this once, when it opens the file.
     """
-    name, target = decision.parameter, decision.target
-    codes, scale, _, levels = (f"{name}{suffix}" for suffix in WEIGHT_SUFFIXES)
-    native = _FLOATS.get((target.exponent, target.mantissa)) if isinstance(target, Float) else None
-    grouped = target.per == "group"
-    patterns = target.patterns(decision.codes)
-    patterns = patterns if grouped else decision.shaped(patterns)
-    chain = _Chain(name)
-    if native is not None:
-        chain.arrays.append(_integers(codes, patterns, native))
-        chain.then("Cast", codes, to=TensorProto.FLOAT)
+    chain = _Chain(model, decision, kind)
+    codes, *rest = chain.stored
+    if rest and rest[0].endswith(LEVELS):
+        chain.then("Gather", rest.pop(0), chain.then("Cast", codes, to=TensorProto.INT32))
     else:
-        table = target.table(decision.codebook)
-        chain.arrays.append(_integers(codes, patterns, TensorProto.UINT4 if table.size <= 16 else TensorProto.UINT8))
-        chain.arrays.append(numpy_helper.from_array(table, levels))
-        chain.then("Gather", levels, chain.then("Cast", codes, to=TensorProto.INT32))
-    if grouped:
-        chain.arrays.append(numpy_helper.from_array(decision.scale, scale))
-        block = target.block(decision.codes.shape[1])
-        groups = chain.array("groups", np.arange(decision.codes.shape[1], dtype=np.int32) // np.int32(block))
-        chain.then("Mul", chain.last, chain.then("Gather", scale, groups, axis=1))
-        if decision.shape != decision.codes.shape:
-            chain.then("Reshape", chain.last, chain.array("shape", np.array(decision.shape, np.int64)))
-    elif (decision.scale != 1).any():
-        layout = [decision.scale.size if axis == decision.axis else 1 for axis in range(len(decision.shape))]
-        chain.arrays.append(numpy_helper.from_array(decision.scale.reshape(layout), scale))
-        chain.then("Mul", chain.last, scale)
-    chain.nodes[-1].output[0] = name
-    _drop_(model, name)
-    model.graph.initializer.extend(chain.arrays)
-    for place, node in enumerate(chain.nodes):
-        model.graph.node.insert(place, node)
+        chain.then("Cast", codes, to=TensorProto.FLOAT)
+    levels = chain.last
+    for scale in rest:
+        spread = _of_columns(chain, decision, scale) if decision.target.per == "group" else scale
+        chain.then("Mul", levels, spread)
+    _reshape_(chain, decision)
+    return chain.finished_()
+
+
+def _of_columns(chain: "_Chain", decision: Rounded, scale: str) -> str:
+    """The scale of every column: that of the group ``column // block``."""
+    columns = decision.codes.shape[1]
+    first, end, step, block = (
+        chain.array(suffix, np.array(value, np.int32))
+        for suffix, value in zip(
+            ("first", "end", "step", "block"), (0, columns, 1, decision.target.block(columns)), strict=True
+        )
+    )
+    groups = chain.then("Div", chain.then("Range", first, end, step), block)
+    return chain.then("Gather", scale, groups, axis=1)
+
+
+def _reshape_(chain: "_Chain", decision: Rounded) -> None:
+    """Weights with groups are matrices so far."""
+    if decision.target.per == "group" and decision.shape != decision.codes.shape:
+        chain.then("Reshape", chain.last, chain.array("shape", np.array(decision.shape, np.int64)))
+
+
+def _replace_bias_(model: onnx.ModelProto, decision: RoundedBias) -> list[str]:
+    """Integer kernels add the bias to int32 sums, so it is stored in their scale."""
+    chain = _Chain(model, decision, TensorProto.INT32)
+    chain.then("DequantizeLinear", *chain.stored, **({"axis": 0} if decision.scale.size > 1 else {}))
+    return chain.finished_()
 
 
 class _Chain:
-    """Nodes that make a weight, one after the other, and the arrays that they read."""
+    """What stands for a parameter in place of its initializer, and nodes that make the parameter of it.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    Attributes:
+        stored: Names of the initializers that hold the decision.
+        last: Name of what the last node makes.
+    """
+
+    def __init__(self, model: onnx.ModelProto, source: Source, kind: int) -> None:
+        self.model = model
+        self.name = source.parameter
         self.nodes: list[onnx.NodeProto] = []
-        self.arrays: list[onnx.TensorProto] = []
         self.last = ""
+        kept = [item for item in model.graph.initializer if item.name != self.name]
+        del model.graph.initializer[:]
+        made = list(initializers(source, kind))
+        tensors = [helper.make_tensor(one.name, one.data_type, one.shape, one.raw, raw=True) for one in made]
+        model.graph.initializer.extend([*kept, *tensors])
+        self.stored = [one.name for one in made]
 
     def array(self, suffix: str, values: Array) -> str:
-        """A small array of the exporter's own."""
-        self.arrays.append(numpy_helper.from_array(values, f"{self.name}:{suffix}"))
-        return self.arrays[-1].name
+        """A small array of the exporter's own; gives its name."""
+        item = numpy_helper.from_array(values, f"{self.name}:{suffix}")
+        self.model.graph.initializer.append(item)
+        return item.name
 
     def then(self, kind: str, *inputs: str, **attributes: int) -> str:
-        """One more node; gives the name of its output."""
+        """One more node; gives the name of what it makes."""
         self.last = f"{self.name}:{len(self.nodes)}"
-        label = f"weight.{self.name}.{len(self.nodes)}"
-        node = helper.make_node(kind, list(inputs), [self.last], name=label)
+        node = helper.make_node(kind, list(inputs), [self.last], name=self.last)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         self.nodes.append(node)
         return self.last
 
-
-def _replace_bias_(model: onnx.ModelProto, decision: RoundedBias) -> None:
-    """Integer kernels add the bias to int32 sums, so it is stored in their scale."""
-    name = decision.parameter
-    codes, scale = (f"{name}{suffix}" for suffix in BIAS_SUFFIXES)
-    per_channel = decision.scale.size > 1
-    steps = decision.scale if per_channel else decision.scale.reshape(())
-    _drop_(model, name)
-    model.graph.initializer.append(numpy_helper.from_array(decision.codes, codes))
-    model.graph.initializer.append(numpy_helper.from_array(steps, scale))
-    dequantize = helper.make_node("DequantizeLinear", [codes, scale], [name], name=f"weight.{name}")
-    if per_channel:
-        dequantize.attribute.append(helper.make_attribute("axis", 0))
-    model.graph.node.insert(0, dequantize)
-
-
-def _drop_(model: onnx.ModelProto, name: str) -> None:
-    kept = [item for item in model.graph.initializer if item.name != name]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-
-
-def _integers(name: str, values: Array, data_type: int) -> onnx.TensorProto:
-    """Patterns of codes as an initializer; 4-bit ones go two to a byte, the first in the low half."""
-    dtype = _DTYPES.get(data_type)
-    raw = nibbles(values) if dtype is None else values.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
-    return helper.make_tensor(name, data_type, values.shape, raw, raw=True)
+    def finished_(self) -> list[str]:
+        """Give what the last node makes the parameter's name, and put the nodes before all others; gives ``stored``."""
+        self.nodes[-1].output[0] = self.name
+        for place, node in enumerate(self.nodes):
+            self.model.graph.node.insert(place, node)
+        return self.stored

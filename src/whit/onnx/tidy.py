@@ -100,10 +100,14 @@ def _merge_constants_(graph: onnx.GraphProto, names: _Names) -> None:
 
 
 def _sort_late_(graph: onnx.GraphProto) -> None:
-    """Move nodes that read nothing but initializers to before the first node that reads what they make."""
+    """Move nodes that depend on nothing but initializers to before the first node that reads what they make."""
     makers = {name: node for node in graph.node for name in node.output}
     known = {item.name for item in graph.initializer} | {""}
-    late = {id(node) for node in graph.node if known.issuperset(node.input)}
+    late: set[int] = set()
+    for node in graph.node:
+        if known.issuperset(node.input):
+            late.add(id(node))
+            known.update(node.output)
     nodes: list[onnx.NodeProto] = []
     taken: set[int] = set()
 

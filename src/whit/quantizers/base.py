@@ -27,6 +27,9 @@ class Quantizer:
         """See the class."""
         return False
 
+    def check(self, target: Format) -> None:
+        """Raise ``PlanError`` for a format that it has no codes of, naming the nearest that it has; plans ask."""
+
     @abstractmethod
     def quantize(self, matrix: Floats, target: Format, moments: Moments | None = None) -> Codes:
         """Codes for a finite ``(rows, columns)`` float32 matrix, one row an output channel."""

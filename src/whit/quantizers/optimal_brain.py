@@ -68,6 +68,14 @@ class OptimalBrain(Quantizer):
         """With a price for bits, numbers beside the codes are kept to 8 significant bits."""
         return self.rate > 0
 
+    def check(self, target: Format) -> None:
+        """Raise ``PlanError`` unless the format is integers with a zero and float32 scales, as the recursion needs."""
+        if not isinstance(target, Int) or not target.has_zero or target.scale != "float32":
+            raise PlanError(
+                f"OptimalBrain rounds to integers with a zero and float32 scales, not to {target}; "
+                f'take weights={_nearest(target)}, or method=Nearest(clip="mse") with this format'
+            )
+
     def quantize(self, matrix: Floats, target: Format, moments: Moments | None = None) -> Codes:
         """Codes for a ``(rows, columns)`` float32 matrix, from the moments of what it is multiplied with.
 
@@ -77,8 +85,8 @@ class OptimalBrain(Quantizer):
         """
         if moments is None:
             raise PlanError("OptimalBrain needs to see what a layer reads, which is not known here; use Nearest()")
-        if not isinstance(target, Int) or not target.has_zero or target.scale != "float32":
-            raise PlanError(f"OptimalBrain rounds to integers with float32 scales, not to {target}; use Nearest()")
+        self.check(target)
+        assert isinstance(target, Int)
         columns = matrix.shape[1]
         kept = matrix != 0
         damped = np.stack([self._damped(second) for second in moments.second])
@@ -135,6 +143,13 @@ class OptimalBrain(Quantizer):
         if not target.symmetric:
             zero_point = np.clip(np.rint(-np.minimum(low, 0) / scale), target.low, target.high).astype(np.int32)
         return scale, zero_point
+
+
+def _nearest(target: Format) -> str:
+    """The integers that have as many codes as a format, and share scales as it does."""
+    bits = max((target.high - target.low).bit_length(), 2)
+    group = "" if target.group_size is None else f", group_size={target.group_size}"
+    return f'Int(bits={bits}, per="{target.per}"{group})'
 
 
 def _closest(wanted: Floats, target: Int, damped: Doubles, low: Floats, high: Floats) -> tuple[Floats, Integers]:

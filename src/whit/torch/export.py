@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from whit.errors import ModelError
 from whit.ledger import Ledger
-from whit.onnx.qdq import store_integers_
+from whit.onnx.qdq import store_codes_
 from whit.onnx.tidy import shorten_, tidy_
 
 __all__ = ["OPSET", "export_onnx"]
@@ -73,9 +73,9 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     tidy_(model, prefix="network.")
-    store_integers_(model, ledger)
+    stored = store_codes_(model, ledger)
     values = ledger.given() | module.state_dict().keys()
-    shorten_(model, {one.name for one in model.graph.initializer if {one.name, one.name.rpartition(":")[0]} & values})
+    shorten_(model, stored | {one.name for one in model.graph.initializer if one.name in values})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 

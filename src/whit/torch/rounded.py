@@ -48,14 +48,14 @@ class _Bits(torch.autograd.Function):
     """Zero, with the slope of the bits of codes, interpolated between one code and the next."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
-        ctx.save_for_backward(torch.where(x >= x.round(), up, down))
+    def forward(ctx: Any, x: Tensor, rounded: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        ctx.save_for_backward(torch.where(x >= rounded, up, down))
         return x.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (slope,) = ctx.saved_tensors
-        return gradients[0] * slope, None, None
+        return gradients[0] * slope, None, None, None
 
 
 class RoundedWeight:
@@ -66,7 +66,6 @@ class RoundedWeight:
     Attributes:
         latent: ``(rows, columns)``, codes before rounding, the zero point taken off; or levels before rounding.
         log_scale: Logarithm of the scales, as the decision has them.
-        gap: What a step from a code to the next is in ``latent``, for levels on average.
         has_scale: Whether scales are float32 numbers that can be trained.
     """
 
@@ -83,7 +82,6 @@ class RoundedWeight:
         self.low, self.high = decision.target.low - zero, decision.target.high - zero
         self.latent = (torch.from_numpy(decision.codes.astype(np.float32)) - zero).requires_grad_()
         target = decision.target
-        self.gap = 1.0
         self.has_scale = target.scale_format == "float32" and decision.codebook is None
         self.levels: Tensor | None = None
         if not isinstance(target, Int) or not target.has_zero:
@@ -103,7 +101,6 @@ class RoundedWeight:
         places = codes - target.low if target.has_zero else (codes + 1) // 2
         self.latent = self.levels[torch.from_numpy(places.astype(np.int64))].requires_grad_()
         self.zero = torch.full_like(self.zero, float(target.low + np.abs(levels).argmin()))
-        self.gap = (float(levels[-1]) - float(levels[0])) / max(levels.size - 1, 1) or 1.0
 
     def _rounded(self) -> Tensor:
         if self.levels is not None:
@@ -126,14 +123,26 @@ class RoundedWeight:
             self.log_scale.grad *= (share * largest) ** -0.5 * (-2 * self.log_scale.detach()).exp()
 
     def bits(self) -> Tensor:
-        """Zero, with the slope of the bits that the codes take as its gradient; ``look`` must have been called."""
+        """Zero, with the slope of the bits that the codes take as its gradient; ``look`` must have been called.
+
+        The slope is 0 for binary codes, which take a bit each whatever they are.
+        """
         assert self.slopes is not None
-        return _Bits.apply(self.latent, *self.slopes)  # type: ignore[no-any-return]
+        return _Bits.apply(self.latent, self._rounded().detach(), *self.slopes)  # type: ignore[no-any-return]
 
     def look(self) -> None:
         """Ask the codec's model what a step from each code to the next costs now."""
-        up, down = torch.from_numpy(_core.bit_slopes(self._codes()))
-        self.slopes = up / self.gap, down / self.gap
+        codes = self._codes()
+        up, down = torch.from_numpy(_core.bit_slopes(codes))
+        if not self.decision.target.has_zero:
+            up, down = torch.zeros_like(up), torch.zeros_like(down)
+        elif self.levels is not None and self.levels.numel() > 1:
+            # What lies beyond the first and the last level is as far from them as their neighbours are.
+            steps = self.levels.diff()
+            places = torch.from_numpy(codes - self.decision.target.low).long()
+            up = up / torch.cat([steps, steps[-1:]])[places]
+            down = down / torch.cat([steps[:1], steps])[places]
+        self.slopes = up, down
 
     def _codes(self) -> Any:
         with torch.no_grad():

@@ -58,7 +58,8 @@ class Trainable:
 
     def finish(self) -> list[Rounded | RoundedActivation]:
         """Leave the values in the module that were trained; where scales came short, they and the rest stay so."""
-        brief = bool(self.rounded) and all(is_short(weight.decision.scale) for weight in self.rounded.values())
+        scales = [weight.decision.scale for weight in self.rounded.values() if weight.has_scale]
+        brief = bool(scales) and all(is_short(scale) for scale in scales)
         weights = [weight.decided(brief=brief) for weight in self.rounded.values()]
         with torch.no_grad():
             for name, tensor in self.effective().items():
