@@ -18,6 +18,7 @@ from whit.graph import Graph
 from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
 from whit.measure import Figures, Parity
 from whit.metrics import Metric, named
+from whit.mixing import LayerBits, mix
 from whit.network import Network
 from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
 from whit.pricing import reach
@@ -44,6 +45,7 @@ class Result(Generic[Model]):
         model: The network, an instance of the class that was given.
         plan: What was done.
         ledger: What was decided, in replay order.
+        bits: Of every layer that chose its bits (``Quantize(bits=Mixed(...))``) which, and what they cost.
         before: The network that was given, as an fp32 ONNX file in ONNX Runtime.
         after: The ``.whit`` file in ONNX Runtime.
         parity: Between ``model`` and the ``.whit`` file in ONNX Runtime.
@@ -69,6 +71,7 @@ class Result(Generic[Model]):
     onnx: bytes
     original_onnx: bytes
     threads: int
+    bits: tuple[LayerBits, ...] = ()
 
 
 def compress(
@@ -92,8 +95,8 @@ def compress(
         metric: ``"accuracy"``, ``"mae"``, ``"mse"`` or a ``whit.metrics.Metric``.
         threads: Of ONNX Runtime, when latency is measured.
         profile: How codes are stored: ``"small"``, or ``"fast"``, some 4 % larger and read several times faster.
-        checkpoints: A folder in which every ``Finetune`` keeps its state, once a minute. The same call, made again after
-            it was stopped, goes on from there and gives the same result.
+        checkpoints: A folder in which every ``Finetune`` keeps its state, once a minute. The same call, made again
+            after it was stopped, goes on from there and gives the same result.
         progress: Shows what is under way.
 
     Returns:
@@ -137,6 +140,7 @@ def compress(
             onnx=delivered.onnx.read_bytes(),
             original_onnx=delivered.before.read_bytes(),
             threads=threads,
+            bits=tuple(run.bits),
         )
 
 
@@ -182,6 +186,7 @@ class _Run:
         self.profile: Profile = profile
         self.ledger = Ledger()
         self.skipped: list[Skipped] = []
+        self.bits: list[LayerBits] = []
 
     def take(self, step: Step, checkpoint: Path | None = None) -> None:
         """Decide, apply and record one step; a training keeps its state in ``checkpoint``."""
@@ -208,10 +213,24 @@ class _Run:
                 )
 
     def _rounding(self, step: Quantize) -> Rounding:
-        """What a step rounds, at the price of a bit that its target asks for."""
+        """What a step rounds, with the bits that layers choose and at the price of a bit that its target asks for."""
 
         def at(step: Quantize) -> Rounding:
             return decide.rounding(step, self.network, self.ledger, self.data.train, self.metric.loss)
+
+        def size_of(step: Quantize) -> int:
+            return self._size_with(at(step)[0])
+
+        if step.bits is not None:
+            step, self.bits = mix(
+                step,
+                self.network,
+                self.data.train,
+                self.metric.loss,
+                size_of,
+                profile=self.profile,
+                progress=self.progress,
+            )
 
         def attempt(rate: float) -> tuple[Rounding, int]:
             with self.progress.bar(f"trying a price of {rate:.2g} a bit", 1):

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 from whit.errors import PlanError, listed
 from whit.formats import Format, Int
+from whit.mixed import Mixed
 from whit.quantizers import Nearest, OptimalBrain, Quantizer
 from whit.ranges import MinMax, Range
 from whit.scores import Magnitude, Score
@@ -102,6 +103,8 @@ class Quantize:
         method: How the codes of the weights are chosen.
         range: How much of the observed activations the grid covers.
         samples: How many training samples to observe activations on, and what layers read, at most.
+        bits: Layers choose how many bits their weights have, instead of those of ``weights``, under one budget; but for
+            layers that a rule speaks of.
         target_bytes: With ``method=OptimalBrain(...)``: choose its ``rate`` so that the ``.whit`` file, if it were
             written after this step, has at most this many bytes and hardly fewer.
         rules: Other settings for some layers.
@@ -113,6 +116,7 @@ class Quantize:
     method: Quantizer = Nearest()
     range: Range = MinMax()
     samples: int = 512
+    bits: Mixed | None = None
     target_bytes: int | None = None
     rules: tuple[Rule, ...] = ()
 
@@ -135,13 +139,20 @@ class Quantize:
                     "weights=Int(bits=8) or activations=None"
                 )
         if self.residual is not None:
-            if self.activations is None:
-                raise PlanError(
-                    f"Quantize(residual={self.residual}, activations=None) rounds no activations; give them a format too"
-                )
             _check_activations(self.residual, "residual")
+        if self.residual is not None and self.activations is None:
+            raise PlanError(
+                f"Quantize(residual={self.residual}, activations=None): no layer reads rounded activations; give them "
+                "a format too"
+            )
         if self.samples < 1:
             raise PlanError(f"Quantize(samples={self.samples}): observe at least one sample")
+        if self.bits is not None:
+            self._check_bits(self.bits)
+        self._check_rules()
+
+    def _check_rules(self) -> None:
+        """Raise ``PlanError`` for a target that cannot be reached, and for rules that have one of their own."""
         if self.target_bytes is not None and self.target_bytes < 1:
             raise PlanError(f"Quantize(target_bytes={self.target_bytes}): a file has at least one byte")
         if self.target_bytes is not None and not self._priced():
@@ -153,10 +164,39 @@ class Quantize:
         for rule in self.rules:
             if isinstance(rule.use, Quantize) and rule.use.target_bytes is not None:
                 raise PlanError(f"the rule for {rule.layers!r} has target_bytes of its own; a file has one size")
+            if isinstance(rule.use, Quantize) and rule.use.bits is not None:
+                raise PlanError(f"the rule for {rule.layers!r} has bits={rule.use.bits}; one budget is for all layers")
+
+    def _check_bits(self, bits: Mixed) -> None:
+        """Raise ``PlanError`` unless layers can choose their bits."""
+        if not isinstance(self.weights, Int):
+            raise PlanError(
+                f"Quantize(weights={self.weights}, bits={bits}): bits are chosen for integers; take weights=Int(bits=8)"
+            )
+        if any(method.rate > 0 for method in self._methods()):
+            raise PlanError(
+                f"Quantize(method={self.method}, bits={bits}): a price of a bit chooses the steps itself; take rate=0, "
+                "or target_bytes without bits"
+            )
+        if self.target_bytes is not None:
+            raise PlanError(
+                f"Quantize(target_bytes={self.target_bytes}, bits={bits}) has two budgets; drop one of them"
+            )
+        if bits.activations and self.activations is None:
+            raise PlanError(f"Quantize(activations=None, bits={bits}): give the activations a format to take bits in")
+        for width in bits.choices:
+            weights = replace(self.weights, bits=width)
+            self.method.check(weights)
+            if bits.activations and self.activations is not None:
+                _check_activations(replace(self.activations, bits=width))
 
     def _priced(self) -> bool:
+        return bool(self._methods())
+
+    def _methods(self) -> list[OptimalBrain]:
+        """The methods, of the step and its rules, that can have a price of a bit."""
         uses = [self, *(rule.use for rule in self.rules if isinstance(rule.use, Quantize))]
-        return any(isinstance(use.method, OptimalBrain) for use in uses)
+        return [use.method for use in uses if isinstance(use.method, OptimalBrain)]
 
     def at(self, rate: float) -> "Quantize":
         """The step with another price of a bit, wherever it has one, and no target."""

@@ -123,9 +123,7 @@ def _learning_rate(highest: float, done: float) -> float:
     return highest * (1 + cos(pi * (done - _WARM_UP) / (1 - _WARM_UP))) / 2
 
 
-def _endless(
-    samples: Samples, count: int, step: Finetune, first: int
-) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+def _endless(samples: Samples, count: int, step: Finetune, first: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
     """Shuffled batches of the first ``count``, pass after pass, without the first ``first`` of them.
 
     What is left over at the end of a pass is left out.

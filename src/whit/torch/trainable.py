@@ -74,12 +74,16 @@ class Trainable:
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that training changes, and torch's randomness."""
-        return dict(self._tensors()) | {
-            f"optimizer.{place}.{key}": value
-            for place, parameter in enumerate(self._parameters())
-            for key, value in self.optimizer.state[parameter].items()
-            if isinstance(value, Tensor)
-        } | {"random": torch.get_rng_state()}
+        return (
+            dict(self._tensors())
+            | {
+                f"optimizer.{place}.{key}": value
+                for place, parameter in enumerate(self._parameters())
+                for key, value in self.optimizer.state[parameter].items()
+                if isinstance(value, Tensor)
+            }
+            | {"random": torch.get_rng_state()}
+        )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a state."""
