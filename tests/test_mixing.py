@@ -93,7 +93,7 @@ def test_the_choice_is_the_best_of_all_under_the_budget(network: TorchNetwork, d
 
 
 def test_what_hardly_matters_gets_the_fewest_bits(network: TorchNetwork, data: Data) -> None:
-    budget = int(0.6 * 64 * sum(macs(network).values()))
+    budget = int(0.45 * 64 * sum(macs(network).values()))
     _, chosen = mixed(network, data, step(activations=BYTE, bits=whit.Mixed(choices=WIDTHS, bops=budget)))
     bits = {one.layer: one.bits for one in chosen}
     assert bits["quiet"] < bits["loud"]
@@ -103,7 +103,7 @@ def test_what_is_measured_is_the_divergence_with_that_layer_alone_rounded(networ
     use = step(weights=whit.Int(bits=2))
     layers = network.graph().layers()
     found = trials([use], layers, network, data.train, "cross_entropy", measured=True, progress=Progress())
-    logits = torch.from_numpy(network.predict(data.train, 64))
+    logits = torch.from_numpy(network.predict(data.train, 64)).double()
     for layer, (trial,) in zip(layers, found, strict=True):
         alone = network.copy()
         alone.apply_(
@@ -112,26 +112,35 @@ def test_what_is_measured_is_the_divergence_with_that_layer_alone_rounded(networ
                 [decide.Weight(one.name, one.weight, network.values()[one.weight]) for one in layers],
             )[0]
         )
-        found_logits = torch.from_numpy(alone.predict(data.train, 64))
+        found_logits = torch.from_numpy(alone.predict(data.train, 64)).double()
         expected = nn.functional.kl_div(
             found_logits.log_softmax(1), logits.log_softmax(1), log_target=True, reduction="batchmean"
         )
-        assert trial.growth == pytest.approx(float(expected), rel=1e-3, abs=1e-9)
+        assert trial.growth == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_the_prediction_is_near_what_is_measured_where_errors_are_small(network: TorchNetwork, data: Data) -> None:
-    uses = [step(weights=whit.Int(bits=bits)) for bits in (4, 6)]
+def test_a_prediction_falls_with_the_bits_as_what_is_measured_does(network: TorchNetwork, data: Data) -> None:
+    # It takes errors at the places of an image for independent, which they are not where the network averages over
+    # them: so layers are ranked, and the height of the growth is too low by up to the number of places.
+    uses = [step(weights=whit.Int(bits=bits)) for bits in (3, 4, 6)]
     layers = network.graph().layers()
     measured, predicted = (
-        trials(uses, layers, network, data.train, "cross_entropy", measured=one, progress=Progress())
+        np.array(
+            [
+                [trial.growth for trial in layer]
+                for layer in trials(
+                    uses, layers, network, data.train, "cross_entropy", measured=one, progress=Progress()
+                )
+            ]
+        )
         for one in (True, False)
     )
-    # The curvature is sampled by one random sign a value, and diagonal over channels.
-    for true, guess in zip(measured, predicted, strict=True):
-        for one, other in zip(true, guess, strict=True):
-            assert 0.2 * one.growth < other.growth < 5 * one.growth
-    ranks = [np.argsort([layer[0].growth for layer in found])[0] for found in (measured, predicted)]
-    assert ranks == [2, 2]  # quiet
+    ratios = (measured[:, :-1] / measured[:, 1:]) / (predicted[:, :-1] / predicted[:, 1:])
+    assert ((ratios > 0.25) & (ratios < 4)).all()
+    assert (predicted < 2 * measured).all()
+    assert (predicted > measured / 36 / 2).all()
+    assert (measured.argmin(0) == 2).all()  # quiet
+    assert (predicted.argmin(0) == 2).all()
 
 
 def test_a_predicted_growth_is_the_quadratic_form_of_the_error() -> None:
@@ -180,7 +189,7 @@ def test_a_whole_run_keeps_to_its_bytes_and_says_what_was_chosen(data: Data) -> 
     for share in (0.2, 0.8):
         budget = int(len(narrow.file) + share * (len(plain.file) - len(narrow.file)))
         result = whit.compress(Net(), step(bits=whit.Mixed(bytes=budget)), data=data)
-        assert 0.97 * budget < len(result.file) <= budget
+        assert 0.9 * budget < len(result.file) <= budget
         rounded = result.ledger.rounded()
         assert {f"{one.layer}.weight": one.bits for one in result.bits} == {
             name: decision.target.bits  # type: ignore[attr-defined]

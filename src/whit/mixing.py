@@ -23,7 +23,7 @@ from whit.store import Profile
 
 __all__ = ["LayerBits", "mix"]
 
-_ATTEMPTS = 8
+_ATTEMPTS = 20
 """How often a file is made to see whether its bytes keep to the budget."""
 _FLOAT = 32
 """Bits of what stays in floating point."""
@@ -164,7 +164,8 @@ class _Mixture:
             size = size_of(self.at(choice))
             if size <= budget:
                 return choice
-            beside += size - budget
+            taken = sum(cost(layer[place]) for layer, place in zip(self.tried, choice, strict=True))
+            beside = max(beside + size - budget, budget - taken + 1)  # that choice is none any more
         return narrowest
 
     def _choose(self, cost: Callable[[Trial], int], budget: int, fixed: int) -> list[int]:

@@ -84,11 +84,11 @@ def test_the_gradients_are_the_slopes_of_what_rounding_gives_on_average(target: 
     by_log_scale = (smooth(scale * (1 + tiny), zero) - smooth(scale * (1 - tiny), zero)) / (2 * tiny)
     found = learned.log_scale.grad
     assert found is not None
-    assert float(found) == pytest.approx(by_log_scale, rel=2e-3, abs=2e-3 * scale * x.numel())
+    assert float(found) == pytest.approx(by_log_scale, rel=2e-3, abs=5e-3 * scale * x.numel())
     if learned.moves:
         by_zero = (smooth(scale, zero + tiny) - smooth(scale, zero - tiny)) / (2 * tiny)
         assert learned.zero_point.grad is not None
-        assert float(learned.zero_point.grad) == pytest.approx(by_zero, rel=2e-3, abs=2e-3 * scale * x.numel())
+        assert float(learned.zero_point.grad) == pytest.approx(by_zero, rel=2e-3, abs=5e-3 * scale * x.numel())
 
 
 def test_a_zero_point_moves_only_where_values_below_zero_were_seen() -> None:
@@ -121,7 +121,7 @@ def test_the_ratio_of_lsq_makes_a_step_of_the_logarithm_what_a_step_of_the_scale
     scale = step_of(learned)
     by_scale = float(learned.log_scale.grad) / scale
     learned.slow()
-    rate = 1e-6
+    rate = 1e-9
     moved = scale * np.exp(-rate * float(learned.log_scale.grad))
     # Section 2.2 of Esser et al. 2020: 1 / sqrt(features * largest code), of a sample's 150 features.
     assert moved - scale == pytest.approx(-rate * by_scale / np.sqrt(150 * 15), rel=1e-3)
