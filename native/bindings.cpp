@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "whit/byte_model.hpp"
 #include "whit/codec.hpp"
 #include "whit/floats.hpp"
+#include "whit/learned_step.hpp"
 #include "whit/optimal_brain.hpp"
 #include "whit/prune.hpp"
 #include "whit/quantize.hpp"
@@ -74,6 +76,24 @@ nb::object numpy(std::vector<U> values, std::initializer_list<std::size_t> shape
     nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<U>*>(p); });
     return nb::cast(nb::ndarray<nb::numpy, T>(kept->data(), shape, owner));
 }
+
+// Memory for the core to fill, NumPy's from then on.
+class Filled {
+public:
+    explicit Filled(std::size_t size) : data_(new float[size]), size_(size) {}
+
+    whit::Span<float> span() const { return {data_.get(), size_}; }
+
+    nb::object numpy() {
+        float* kept = data_.release();
+        nb::capsule owner(kept, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+        return nb::cast(nb::ndarray<nb::numpy, float>(kept, {size_}, owner));
+    }
+
+private:
+    std::unique_ptr<float[]> data_;
+    std::size_t size_;
+};
 
 template <typename Work>
 auto without_gil(const Work& work) {
@@ -140,6 +160,28 @@ nb::object update_params(nb::handle weights, nb::handle mask, nb::handle hessian
     auto updated = without_gil(
         [&] { return whit::update_params(matrix(w), matrix(m), stacked(h), damping, threads); });
     return numpy<float>(std::move(updated), {w.shape(0), w.shape(1)});
+}
+
+nb::object round_values(nb::handle x, float scale, std::int32_t low, std::int32_t high, int threads) {
+    const auto values = array<float, 1>(x, "x");
+    Filled rounded(values.shape(0));
+    without_gil([&] { whit::round_values(span(values), {scale, low, high}, rounded.span(), threads); });
+    return rounded.numpy();
+}
+
+nb::object round_gradients(nb::handle x, nb::handle by_y, float scale, std::int32_t low, std::int32_t high,
+                           int threads) {
+    const auto values = array<float, 1>(x, "x");
+    const auto given = array<float, 1>(by_y, "by_y");
+    if (given.shape(0) != values.shape(0)) {
+        throw std::invalid_argument("by_y has " + std::to_string(given.shape(0)) + " values, but x has " +
+                                    std::to_string(values.shape(0)) + "; each value has one derivative.");
+    }
+    Filled passed(values.shape(0));
+    const auto found = without_gil([&] {
+        return whit::round_gradients(span(values), span(given), {scale, low, high}, passed.span(), threads);
+    });
+    return nb::make_tuple(passed.numpy(), found.scale, found.clamped);
 }
 
 nb::object pack_bits(nb::handle codes, int bits, std::int32_t low) {
@@ -237,6 +279,10 @@ NB_MODULE(_core, m) {
           "Codes that minimise row_weight * error^T hessian error + rate * bits, and both sums.");
     m.def("update_params", &update_params, "weights"_a, "mask"_a, "hessian"_a, "damping"_a, "threads"_a = 1,
           "Surviving weights that make up best for those that the mask removes.");
+    m.def("round_values", &round_values, "x"_a, "scale"_a, "low"_a, "high"_a, "threads"_a = 1,
+          "Values on a grid: clamp(round_half_to_even(x / scale), low, high) * scale.");
+    m.def("round_gradients", &round_gradients, "x"_a, "by_y"_a, "scale"_a, "low"_a, "high"_a, "threads"_a = 1,
+          "Derivatives by x, by the scale and by what was clamped, from those by the rounded values.");
     m.def("pack_bits", &pack_bits, "codes"_a, "bits"_a, "low"_a,
           "Stores codes - low as fields of `bits` bits, least significant bit first.");
     m.def("unpack_bits", &unpack_bits, "packed"_a, "count"_a, "bits"_a, "low"_a,

@@ -1,6 +1,14 @@
 """Where activations are rounded, on networks drawn by hand."""
 
-from whit.placement import integer_inputs, rounded_activations
+from whit import placement
+from whit.placement import Place, integer_inputs
+
+
+def rounded_activations(graph, weights):
+    """Which activations are rounded for which weight, where there is no format for residuals."""
+    places = placement.rounded_activations(graph, weights)
+    assert not any(place.residual for place in places.values())
+    return {name: place.weight for name, place in places.items()}
 
 
 def test_a_layer_reads_and_hands_on_rounded_values(sketch):
@@ -68,3 +76,50 @@ def test_inputs_of_integer_layers_are_found_through_what_moves_values(sketch):
     graph = sketch.graph(sketch.linear(flat, "head", 2))
     found = [(operation.layer, source) for operation, source in integer_inputs(graph, ["a.weight", "head.weight"])]
     assert found == [("a", "x"), ("head", a)]
+
+
+# With a format for residuals.
+
+
+def residual_block(sketch):
+    """``relu(second(relu(first(x))) + x)`` for ``x`` that a stem makes, and a head."""
+    x = sketch.apply("relu", sketch.conv("x", "stem", 4))
+    inner = sketch.apply("relu", sketch.conv(x, "first", 4))
+    outer = sketch.conv(inner, "second", 4)
+    total = sketch.apply("relu", sketch.apply("add", outer, x))
+    pooled = sketch.mean(total)
+    return sketch.graph(sketch.linear(pooled, "head", 2)), x, inner, outer, total, pooled
+
+
+def test_what_others_read_beside_a_layer_takes_the_format_of_residuals_and_the_layers_for_it_alone(sketch):
+    graph, x, inner, outer, total, pooled = residual_block(sketch)
+    blocks = ["first.weight", "second.weight"]
+    found = placement.rounded_activations(graph, ["stem.weight", *blocks, "head.weight"], blocks)
+    first = next(operation for operation in graph.operations if operation.layer == "first")
+    assert found == {
+        "x": Place("stem.weight"),
+        x: Place("first.weight", residual=True),
+        first.own_input: Place("first.weight"),
+        inner: Place("second.weight"),
+        outer: Place("second.weight", residual=True),
+        total: Place("second.weight", residual=True),
+        pooled: Place("head.weight"),
+    }
+
+
+def test_a_layer_without_a_format_for_residuals_decides_what_it_reads_for_all(sketch):
+    graph, x, *_ = residual_block(sketch)
+    other = ["stem.weight", "first.weight", "second.weight"]
+    found = placement.rounded_activations(graph, other, ["second.weight"])
+    assert found[x] == Place("first.weight")
+    assert not [name for name in found if name.endswith(".input")]
+
+
+def test_the_output_of_the_network_and_what_moves_values_are_looked_through(sketch):
+    a = sketch.apply("relu", sketch.conv("x", "a", 3))
+    flat = sketch.apply("reshape", a, shape=(1, 12))
+    head = sketch.linear(flat, "head", 2)
+    alone = placement.rounded_activations(sketch.graph(head), ["head.weight"], ["head.weight"])
+    assert alone == {a: Place("head.weight")}
+    shared = placement.rounded_activations(sketch.graph(head, flat), ["head.weight"], ["head.weight"])
+    assert shared == {a: Place("head.weight", residual=True), f"{head}.input": Place("head.weight")}

@@ -26,6 +26,7 @@ PUBLIC = [
     "MeanSquaredError",
     "Metric",
     "MinMax",
+    "Mixed",
     "ModelError",
     "Nearest",
     "OptimalBrain",

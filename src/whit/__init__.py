@@ -16,6 +16,7 @@ from whit.errors import (
 from whit.formats import Codebook, Float, Int
 from whit.ledger import Ledger
 from whit.metrics import Metric
+from whit.mixed import Mixed
 from whit.plan import Distill, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Rule
 from whit.quantizers import Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
@@ -40,6 +41,7 @@ __all__ = [
     "MeanSquaredError",
     "Metric",
     "MinMax",
+    "Mixed",
     "ModelError",
     "Nearest",
     "OptimalBrain",

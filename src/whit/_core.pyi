@@ -123,6 +123,43 @@ def update_params(
         ``(rows, columns)``: zero where the mask is 0, and elsewhere what minimises ``error.T @ hessian @ error``.
     """
 
+def round_values(x: NDArray[np.float32], scale: float, low: int, high: int, threads: int = 1) -> NDArray[np.float32]:
+    """``clamp(round_half_to_even(x / scale), low, high) * scale``, bit for bit as `quantize` and `dequantize`.
+
+    Args:
+        x: ``(n,)``; NaN stays NaN.
+        scale: The step, positive and finite.
+        low: Smallest code, the zero point taken off, not above 0.
+        high: Largest code, likewise, not below 0.
+        threads: Threads to work on the values.
+
+    Raises:
+        ValueError: The step is not positive and finite, or 0 lies outside the codes.
+    """
+
+def round_gradients(
+    x: NDArray[np.float32], by_y: NDArray[np.float32], scale: float, low: int, high: int, threads: int = 1
+) -> tuple[NDArray[np.float32], float, float]:
+    """From the derivatives of a loss by ``round_values(x)`` those by ``x``, by the scale, and by what was clamped.
+
+    Where ``x / scale`` lies strictly between ``low`` and ``high``, the derivative passes, and the scale gets it times
+    ``round(x / scale) - x / scale``; elsewhere none passes, and the scale gets it times the code (Esser et al. 2020).
+
+    Args:
+        x: As for `round_values`.
+        by_y: ``(n,)``.
+        scale: As for `round_values`.
+        low: As for `round_values`.
+        high: As for `round_values`.
+        threads: Threads to work on the values.
+
+    Returns:
+        The derivatives by ``x``, that by the scale, and the sum of those of values that were clamped.
+
+    Raises:
+        ValueError: As `round_values`, or the sizes differ.
+    """
+
 def pack_bits(codes: NDArray[np.int32], bits: int, low: int) -> NDArray[np.uint8]:
     """Stores ``codes - low`` side by side as unsigned fields of ``bits`` bits (1 to 16).
 

@@ -1,15 +1,32 @@
-"""One amount spread over layers: what goes, given what everything is worth."""
+"""One amount or budget spread over layers: what goes and what each may take, given what everything is worth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whit import _core
+from whit.errors import PlanError
 from whit.formats import Floats
 
-__all__ = ["keep_units", "keep_weights"]
+__all__ = ["Option", "choose", "keep_units", "keep_weights"]
+
+_MOST_PARTS = 1 << 17
+"""Partial choices that are followed at once."""
+
+
+class Option(NamedTuple):
+    """One of the ways to store a layer.
+
+    Attributes:
+        cost: What it takes of the budget, 0 or more.
+        growth: What the loss grows by.
+    """
+
+    cost: int
+    growth: float
 
 
 def keep_weights(
@@ -78,3 +95,115 @@ def _pools(amounts: Mapping[str, float], together: bool) -> list[list[str]]:
     if not together:
         return [[name] for name in amounts]
     return [[name for name in amounts if amounts[name] == amount] for amount in dict.fromkeys(amounts.values())]
+
+
+def choose(options: Sequence[Sequence[Option]], budget: int) -> list[int]:
+    """For every layer the option with which all together grow the loss least, within the budget.
+
+    A knapsack of which each layer takes one option (Sinha and Zoltners 1979). Lagrange's relaxation gives a price of
+    the budget, at which layers choose by themselves, and with it a bound on what any completion of a partial choice can
+    reach; partial choices that cannot beat the best one known, or cost as much as another and are worse, are dropped.
+    So the choice is the best there is, unless more than 131,072 partial choices are left; then those with the lowest
+    bounds are followed.
+
+    Args:
+        options: Of every layer one or more.
+        budget: Most that they may cost together.
+
+    Returns:
+        A place in each layer's options. Of equally good choices the one of least cost.
+
+    Raises:
+        PlanError: The cheapest options cost more than the budget.
+
+    >>> halves = [Option(cost=4, growth=0.5), Option(cost=8, growth=0.0)]
+    >>> choose([halves, [Option(cost=40, growth=0.9), Option(cost=80, growth=0.0)]], budget=88)
+    [1, 1]
+    >>> choose([halves, [Option(cost=40, growth=0.9), Option(cost=80, growth=0.0)]], budget=84)
+    [0, 1]
+    """
+    least = sum(min(option.cost for option in layer) for layer in options)
+    if least > budget:
+        raise PlanError(f"a budget of {budget:,} is less than the {least:,} that the cheapest choice takes")
+    return _Knapsack(options, budget).solve()
+
+
+class _Knapsack:
+    def __init__(self, options: Sequence[Sequence[Option]], budget: int) -> None:
+        self.costs = [np.array([option.cost for option in layer], np.int64) for layer in options]
+        self.growths = [np.array([option.growth for option in layer], np.float64) for layer in options]
+        self.budget = budget
+        self.price = self._price()
+
+    def _at(self, price: float) -> list[int]:
+        """What layers choose by themselves at a price; of equally good options the cheapest."""
+        return [
+            int(np.lexsort((cost, growth + price * cost))[0])
+            for cost, growth in zip(self.costs, self.growths, strict=True)
+        ]
+
+    def _cost(self, choice: Sequence[int]) -> int:
+        return sum(int(cost[place]) for cost, place in zip(self.costs, choice, strict=True))
+
+    def _price(self) -> float:
+        """The lowest price, to float64's precision, at which the choice keeps to the budget."""
+        if self._cost(self._at(0.0)) <= self.budget:
+            return 0.0
+        low, high = 0.0, 1.0
+        while self._cost(self._at(high)) > self.budget:
+            low, high = high, 2 * high
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._cost(self._at(middle)) <= self.budget else (middle, high)
+        return high
+
+    def _filled(self) -> list[int]:
+        """The choice at the price, with what is left of the budget spent where it gains most for its cost."""
+        choice = self._at(self.price)
+        while True:
+            left = self.budget - self._cost(choice)
+            best: tuple[float, int, int] | None = None
+            for layer, now in enumerate(choice):
+                more = self.costs[layer] - self.costs[layer][now]
+                gain = self.growths[layer][now] - self.growths[layer]
+                for place in np.flatnonzero((more <= left) & (gain > 0)):
+                    found = (float(gain[place]) / max(int(more[place]), 1), layer, int(place))
+                    best = found if best is None or found[0] > best[0] else best
+            if best is None:
+                return choice
+            choice[best[1]] = best[2]
+
+    def solve(self) -> list[int]:
+        known = self._filled()
+        most = sum(float(growth[place]) for growth, place in zip(self.growths, known, strict=True))
+        most = np.nextafter(most * (1 + 1e-12), np.inf)  # sums in another order are not to exclude what is known
+        # What the layers from each on take at least, of the budget and of growth and cost at the price together.
+        cheapest = _from_each([float(cost.min()) for cost in self.costs])
+        bound = _from_each([float((g + self.price * c).min()) for c, g in zip(self.costs, self.growths, strict=True)])
+        cost, growth = np.zeros(1, np.int64), np.zeros(1)
+        origins: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        for layer, (costs, growths) in enumerate(zip(self.costs, self.growths, strict=True)):
+            parent, place = (x.reshape(-1) for x in np.indices((cost.size, costs.size)))
+            cost, growth = cost[parent] + costs[place], growth[parent] + growths[place]
+            reach = growth + bound[layer + 1] - self.price * (self.budget - cost)
+            kept = np.flatnonzero((cost + cheapest[layer + 1] <= self.budget) & (reach <= most))
+            kept = kept[np.lexsort((growth[kept], cost[kept]))]
+            lowest = np.minimum.accumulate(growth[kept])
+            kept = kept[np.r_[True, lowest[1:] < lowest[:-1]]]
+            if kept.size > _MOST_PARTS:
+                kept = np.sort(kept[np.argsort(reach[kept], kind="stable")[:_MOST_PARTS]])
+            cost, growth = cost[kept], growth[kept]
+            origins.append((parent[kept], place[kept]))
+        if not cost.size:
+            return known
+        best = int(np.lexsort((cost, growth))[0])
+        choice: list[int] = []
+        for parent, place in reversed(origins):
+            choice.append(int(place[best]))
+            best = int(parent[best])
+        return choice[::-1]
+
+
+def _from_each(values: Sequence[float]) -> NDArray[np.float64]:
+    """The sum of the values from each place on, and 0 behind the last."""
+    return np.append(np.cumsum(values[::-1])[::-1], 0.0)

@@ -18,6 +18,7 @@ from whit.graph import Graph
 from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
 from whit.measure import Figures, Parity
 from whit.metrics import Metric, named
+from whit.mixing import LayerBits, mix
 from whit.network import Network
 from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
 from whit.pricing import reach
@@ -44,6 +45,7 @@ class Result(Generic[Model]):
         model: The network, an instance of the class that was given.
         plan: What was done.
         ledger: What was decided, in replay order.
+        bits: Of every layer that chose its bits (``Quantize(bits=Mixed(...))``) which, and what they cost.
         before: The network that was given, as an fp32 ONNX file in ONNX Runtime.
         after: The ``.whit`` file in ONNX Runtime.
         parity: Between ``model`` and the ``.whit`` file in ONNX Runtime.
@@ -69,6 +71,7 @@ class Result(Generic[Model]):
     onnx: bytes
     original_onnx: bytes
     threads: int
+    bits: tuple[LayerBits, ...] = ()
 
 
 def compress(
@@ -79,6 +82,7 @@ def compress(
     metric: str | Metric = "accuracy",
     threads: int = 1,
     profile: Profile = "small",
+    checkpoints: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Result[Model]:
     """Compress a network by a plan, and measure the file that comes out.
@@ -91,6 +95,8 @@ def compress(
         metric: ``"accuracy"``, ``"mae"``, ``"mse"`` or a ``whit.metrics.Metric``.
         threads: Of ONNX Runtime, when latency is measured.
         profile: How codes are stored: ``"small"``, or ``"fast"``, some 4 % larger and read several times faster.
+        checkpoints: A folder in which every ``Finetune`` keeps its state, once a minute. The same call, made again
+            after it was stopped, goes on from there and gives the same result.
         progress: Shows what is under way.
 
     Returns:
@@ -99,7 +105,8 @@ def compress(
     Raises:
         PlanError, DataError, ModelError: What was given cannot be used; the message says why.
         ParityError: The exported network does not compute what ``model`` computes.
-        OutputError: There is no such profile.
+        OutputError: There is no such profile, or nothing can be written to ``checkpoints``.
+        FileError: What is kept there is of another call.
     """
     start = perf_counter()
     store.check_profile(profile)
@@ -112,8 +119,9 @@ def compress(
     about = {"plan": dumps(plan), "metric": metric.name, "versions": measure.versions()}
     run = _Run(original, data, metric, progress, about, profile)
     for place, step in enumerate(plan.steps, 1):
+        checkpoint = None if checkpoints is None else Path(checkpoints) / f"step-{place}.safetensors"
         with progress.bar(f"step {place} of {len(plan.steps)}: {type(step).__name__}", 1):
-            run.take(step)
+            run.take(step, checkpoint)
     run.settle()
     with TemporaryDirectory(prefix="whit-") as folder:
         delivered = _deliver(run, Path(folder))
@@ -132,6 +140,7 @@ def compress(
             onnx=delivered.onnx.read_bytes(),
             original_onnx=delivered.before.read_bytes(),
             threads=threads,
+            bits=tuple(run.bits),
         )
 
 
@@ -177,9 +186,10 @@ class _Run:
         self.profile: Profile = profile
         self.ledger = Ledger()
         self.skipped: list[Skipped] = []
+        self.bits: list[LayerBits] = []
 
-    def take(self, step: Step) -> None:
-        """Decide, apply and record one step."""
+    def take(self, step: Step, checkpoint: Path | None = None) -> None:
+        """Decide, apply and record one step; a training keeps its state in ``checkpoint``."""
         match step:
             case FoldBatchNorm():
                 self._record(decide.folds(self.network))
@@ -194,17 +204,33 @@ class _Run:
                 self.skipped += skipped
                 self._record(decisions)
             case Finetune():
+                quantized = bool(self.ledger.rounded() or self.ledger.activations())
+                taught, train = step.taught(quantized=quantized), self.data.train
                 self._record(
                     self.network.finetune_(
-                        step, self.data.train, self.metric, self.ledger, self.original, self.progress
+                        taught, train, self.metric, self.ledger, self.original, self.progress, checkpoint
                     )
                 )
 
     def _rounding(self, step: Quantize) -> Rounding:
-        """What a step rounds, at the price of a bit that its target asks for."""
+        """What a step rounds, with the bits that layers choose and at the price of a bit that its target asks for."""
 
         def at(step: Quantize) -> Rounding:
             return decide.rounding(step, self.network, self.ledger, self.data.train, self.metric.loss)
+
+        def size_of(step: Quantize) -> int:
+            return self._size_with(at(step)[0])
+
+        if step.bits is not None:
+            step, self.bits = mix(
+                step,
+                self.network,
+                self.data.train,
+                self.metric.loss,
+                size_of,
+                profile=self.profile,
+                progress=self.progress,
+            )
 
         def attempt(rate: float) -> tuple[Rounding, int]:
             with self.progress.bar(f"trying a price of {rate:.2g} a bit", 1):

@@ -26,20 +26,24 @@ from whit.ledger import (
     matrix,
 )
 from whit.metrics import Loss
+from whit.moments import Moments
 from whit.network import Network
 from whit.placement import integer_inputs, rounded_activations
 from whit.plan import Prune, Quantize, settings
+from whit.ranges import Histogram, Range
 
 __all__ = [
     "Cut",
     "Skipped",
     "Weight",
+    "activation_grid",
     "biases",
     "channels",
     "check_masks",
     "cutting",
     "folds",
     "mask_weights",
+    "observed_codes",
     "reasons",
     "round_weights",
     "rounding",
@@ -263,6 +267,7 @@ def _rounded_activations(
     """Grids for the activations around the layers whose settings ask for them."""
     layers = {layer.name: layer for layer in graph.layers()}
     uses = {layers[name].weight: use for name, use in chosen.items() if use.activations is not None}
+    residual = {weight for weight, use in uses.items() if use.residual is not None}
     skipped = [
         Skipped(
             step="quantize",
@@ -272,16 +277,23 @@ def _rounded_activations(
         for layer in layers.values()
         if any(graph.tensors[source].inner for _, source in integer_inputs(graph, {layer.weight} & uses.keys()))
     ]
-    places = {name: uses[weight] for name, weight in rounded_activations(graph, uses).items()}
-    places = {name: use for name, use in places.items() if name not in ledger.activations()}
+    places = rounded_activations(graph, uses, residual)
+    places = {name: place for name, place in places.items() if name not in ledger.activations()}
     observed = network.observe(list(places), samples, step.samples) if places else {}
     decisions: list[RoundedActivation] = []
-    for name, use in places.items():
-        assert use.activations is not None  # uses holds no others
-        low, high = use.range.interval(observed[name], use.activations)
-        scale, zero_point = use.activations.grid(np.asarray(low, np.float32), np.asarray(high, np.float32))
-        decisions.append(RoundedActivation(tensor=name, target=use.activations, scale=scale, zero_point=zero_point))
+    for name, place in places.items():
+        use = uses[place.weight]
+        target = use.residual if place.residual else use.activations
+        assert target is not None  # neither uses nor residual holds others
+        decisions.append(activation_grid(name, target, use.range, observed[name]))
     return decisions, skipped
+
+
+def activation_grid(name: str, target: Int, covered: Range, observed: Histogram) -> RoundedActivation:
+    """The grid of an activation of which values were observed."""
+    low, high = covered.interval(observed, target)
+    scale, zero_point = target.grid(np.asarray(low, np.float32), np.asarray(high, np.float32))
+    return RoundedActivation(tensor=name, target=target, scale=scale, zero_point=zero_point)
 
 
 def _rounded_in_turn(
@@ -313,18 +325,25 @@ def _rounded_in_turn(
             reason = "what it reads could not be seen; quantize it with method=Nearest() by a rule"
             skipped.append(Skipped(step="quantize", layer=layer.name, reason=reason))
             continue
-        before = matrix(weight.values, weight.axis)
-        rounded = Rounded.of(
-            layer.weight, use.weights, weight.values.shape, use.method.quantize(before, use.weights, moments)
-        )
-        made: list[Rounded | Assigned] = [rounded]
-        if layer.bias is not None:
-            bias = network.values()[layer.bias]
-            moved = (bias + moments.shift(before, matrix(rounded.values()))).astype(bias.dtype)
-            made.append(Assigned(parameter=layer.bias, values=short(moved) if use.method.short else moved))
+        made = observed_codes(use, layer, weight, moments, network)
         working.apply_(made)
         decisions += made
     return decisions, skipped
+
+
+def observed_codes(
+    use: Quantize, layer: Layer, weight: Weight, moments: Moments, network: Network
+) -> list[Rounded | Assigned]:
+    """Codes of a weight whose method observes, and the bias that makes up for what its mean output loses."""
+    assert use.weights is not None
+    before = matrix(weight.values, weight.axis)
+    codes = use.method.quantize(before, use.weights, moments)
+    rounded = Rounded.of(layer.weight, use.weights, weight.values.shape, codes)
+    if layer.bias is None:
+        return [rounded]
+    bias = network.values()[layer.bias]
+    moved = (bias + moments.shift(before, matrix(rounded.values()))).astype(bias.dtype)
+    return [rounded, Assigned(parameter=layer.bias, values=short(moved) if use.method.short else moved)]
 
 
 def biases(network: Network, ledger: Ledger) -> list[RoundedBias]:
@@ -338,9 +357,9 @@ def biases(network: Network, ledger: Ledger) -> list[RoundedBias]:
     found: dict[str, list[RoundedBias]] = {}
     for operation, source in integer_inputs(network.graph(), set(rounded)):
         weight, bias = rounded[operation.inputs[1]], operation.inputs[2:3]
-        if bias and source in activations and runs_in_integers(weight, activations[source]):
-            decision = RoundedBias.of(bias[0], values[bias[0]], weight, activations[source])
-            found.setdefault(bias[0], []).append(decision)
+        read = activations.get(operation.own_input, activations.get(source))
+        if bias and read is not None and runs_in_integers(weight, read):
+            found.setdefault(bias[0], []).append(RoundedBias.of(bias[0], values[bias[0]], weight, read))
     return [every[0] for every in found.values() if all(np.array_equal(one.scale, every[0].scale) for one in every)]
 
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
-__all__ = ["ELEMENTWISE", "Graph", "Layer", "Operation", "Tensor"]
+__all__ = ["ELEMENTWISE", "Graph", "Layer", "Operation", "Tensor", "own_input"]
 
 ELEMENTWISE = frozenset(
     {"add", "sub", "mul", "div", "neg", "relu", "clip", "leaky_relu", "elu", "sigmoid", "tanh", "silu", "gelu"}
@@ -55,6 +55,14 @@ class Tensor:
     inner: bool = False
 
 
+def own_input(output: str) -> str:
+    """The name of what the operation with this output reads, of those with a weight matrix.
+
+    Rounded under this name, it is rounded for that operation alone, and others read it as it is.
+    """
+    return f"{output}.input"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
     """One step of the computation; see the module's table for kinds, inputs and attributes.
@@ -68,6 +76,11 @@ class Operation:
     output: str
     layer: str
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def own_input(self) -> str:
+        """The name of its first input as it alone reads it."""
+        return own_input(self.output)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

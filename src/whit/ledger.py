@@ -121,7 +121,7 @@ class RoundedActivation:
     """An activation is rounded to a grid, one scale for the tensor.
 
     Attributes:
-        tensor: Its name in the graph.
+        tensor: Its name in the graph; or an ``Operation.own_input``, which is rounded for that operation alone.
         target: The number format.
         scale: 0-d, float32.
         zero_point: 0-d, int32.

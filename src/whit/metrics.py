@@ -10,7 +10,7 @@ import numpy as np
 from whit.data import Array, Samples
 from whit.errors import DataError, PlanError, listed
 
-__all__ = ["Accuracy", "MeanAbsoluteError", "MeanSquaredError", "Metric", "named"]
+__all__ = ["Accuracy", "MeanAbsoluteError", "MeanSquaredError", "Metric", "divergence", "named"]
 
 Loss = Literal["cross_entropy", "mean_squared_error", "mean_absolute_error"]
 
@@ -112,3 +112,27 @@ def named(metric: str | Metric) -> Metric:
     if metric not in _BY_NAME:
         raise PlanError(f"there is no metric {metric!r}; choose {listed(_BY_NAME)}, or pass a whit.metrics.Metric")
     return _BY_NAME[metric]()
+
+
+def divergence(loss: Loss, expected: Array, found: Array) -> float:
+    """How far outputs are from those of another network, in units of the loss of a sample.
+
+    Args:
+        loss: For cross entropy the Kullback-Leibler divergence from the expected probabilities; else the mean squared
+            difference.
+        expected: Outputs ``(samples, ...)``, of logits ``(samples, ..., classes)``.
+        found: Likewise.
+
+    >>> even, sure = np.zeros((1, 2)), np.array([[np.log(3.0), 0.0]])
+    >>> round(divergence("cross_entropy", even, sure), 4)  # 0.5 log(0.5 / 0.75) + 0.5 log(0.5 / 0.25)
+    0.1438
+    """
+    if loss != "cross_entropy":
+        return float(np.square(expected.astype(np.float64) - found).mean())
+    expected, found = (_log_softmax(x.astype(np.float64)) for x in (expected, found))
+    return float((np.exp(expected) * (expected - found)).sum(axis=-1).mean())
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from whit.data import Array, Samples
 from whit.graph import Graph, Layer
-from whit.ledger import Decision, Folded, Ledger, Rounded
+from whit.ledger import Decision, Folded, Ledger, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
 from whit.moments import Moments, Sensitivity
 from whit.plan import Finetune
@@ -66,11 +66,14 @@ class Network(ABC):
         ledger: Ledger,
         teacher: "Network",
         progress: Progress,
-    ) -> Sequence[Rounded]:
+        checkpoint: Path | None = None,
+    ) -> Sequence[Rounded | RoundedActivation]:
         """Train in place: masks hold, weights and activations that are rounded are trained through the rounding.
 
+        With a ``checkpoint``, its state is kept in that file, from which it goes on if it was stopped.
+
         Returns:
-            The new codes of every weight that the ledger rounds.
+            The new codes of every weight that the ledger rounds, and the new grids of activations.
         """
 
     @abstractmethod

@@ -20,6 +20,7 @@ from whit.decide import Skipped
 from whit.errors import FileError, OutputError, listed
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import named
+from whit.mixing import LayerBits
 from whit.store import read
 from whit.toml import dumps, load_plan
 
@@ -102,6 +103,7 @@ def facts(result: Result[Any]) -> dict[str, Any]:
         "after": asdict(result.after),
         "parity": asdict(result.parity),
         "skipped": [asdict(one) for one in result.skipped],
+        "bits": [asdict(one) for one in result.bits],
         "versions": measure.versions(),
         "machine": measure.machine(),
         "threads": result.threads,
@@ -154,9 +156,15 @@ def read_result(folder: str | Path) -> Result[None]:
             onnx=(folder / ONNX).read_bytes(),
             original_onnx=original.read_bytes() if original.exists() else b"",
             threads=content["threads"],
+            bits=tuple(_layer_bits(one) for one in content.get("bits", ())),
         )
     except (KeyError, TypeError, OSError) as error:
         raise FileError(f"{folder} is not a whole run: {error!r}; run whit compress again") from error
+
+
+def _layer_bits(content: dict[str, Any]) -> LayerBits:
+    growths = {int(bits): growth for bits, growth in content["growths"].items()}  # JSON has no keys but text
+    return LayerBits(**(content | {"growths": growths}))
 
 
 def _figures(content: dict[str, Any]) -> Figures:

@@ -4,13 +4,17 @@ A runtime runs an operation in integers when everything it reads and what it han
 input is rounded where it is made, for all who read it; what it makes is rounded after the activation function that
 follows; and an operation that only combines rounded values (an addition, a concatenation, a pooling) hands on a
 rounded value too. The output of the network stays in floating point.
+
+With a format for residuals, what others read beside layers takes that one, and is rounded once more, to the format of
+the layers, for each layer alone: a sum of many terms needs finer steps than a layer does.
 """
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from whit.graph import Graph, Operation
 
-__all__ = ["integer_inputs", "rounded_activations"]
+__all__ = ["Place", "integer_inputs", "rounded_activations"]
 
 _MOVES = frozenset({"reshape", "permute", "slice", "max_pool", "identity"})
 """Kinds that hand on values as they are: rounding before them is rounding after them."""
@@ -20,17 +24,32 @@ _FUSES = frozenset({"relu", "clip", "batch_norm", "identity", "leaky_relu"})
 """Kinds that runtimes merge into the operation before them."""
 
 
-def rounded_activations(graph: Graph, weights: Collection[str]) -> dict[str, str]:
+class Place(NamedTuple):
+    """For whose sake an activation is rounded.
+
+    Attributes:
+        weight: Of the layer whose settings say how.
+        residual: Whether it takes the format of residuals, not that of what layers read.
+    """
+
+    weight: str
+    residual: bool = False
+
+
+def rounded_activations(
+    graph: Graph, weights: Collection[str], residual: Collection[str] = frozenset()
+) -> dict[str, Place]:
     """The activations to round when the layers with these weights run in integers.
 
     Args:
         graph: The network.
         weights: Names of the weights of the layers.
+        residual: Those of them whose settings have a format for residuals.
 
     Returns:
-        For every tensor to round, the weight of the layer that it is rounded for.
+        For every tensor to round, and for every ``Operation.own_input`` to round for one layer alone, for whose sake.
     """
-    return _Placement(graph).place(weights)
+    return _Placement(graph).place(weights, residual)
 
 
 def integer_inputs(graph: Graph, weights: Collection[str]) -> list[tuple[Operation, str]]:
@@ -52,25 +71,45 @@ class _Placement:
         self.makers = {operation.output: operation for operation in graph.operations}
         self.readers = graph.consumers()
 
-    def place(self, weights: Collection[str]) -> dict[str, str]:
-        chosen: dict[str, str] = {}
+    def place(self, weights: Collection[str], residual: Collection[str]) -> dict[str, Place]:
+        chosen: dict[str, Place] = {}
+        alone: dict[str, Place] = {}
         integer = _integer(self.graph, weights)
         for operation in integer:
-            chosen.setdefault(self.source(operation.inputs[0]), operation.inputs[1])
+            source, weight = self.source(operation.inputs[0]), operation.inputs[1]
+            if weight in residual and self._others_read(source, integer):
+                if not self.graph.tensors[source].inner:
+                    alone[operation.own_input] = Place(weight)
+                chosen.setdefault(source, Place(weight, residual=True))
+            elif source not in chosen or chosen[source].residual:
+                chosen[source] = Place(weight)
         for operation in self.graph.operations:
             weight = self._rounded_for(operation, integer, chosen)
             if weight is not None and (end := self.end(operation.output)) is not None:
-                chosen.setdefault(end, weight)
-        return {name: weight for name, weight in chosen.items() if not self.graph.tensors[name].inner}
+                chosen.setdefault(end, Place(weight, residual=weight in residual))
+        return {name: place for name, place in chosen.items() if not self.graph.tensors[name].inner} | alone
 
-    def _rounded_for(self, operation: Operation, integer: list[Operation], chosen: dict[str, str]) -> str | None:
+    def _others_read(self, name: str, integer: list[Operation]) -> bool:
+        """Whether something reads a value, be it moved before, that is no layer in integers."""
+        reached = [name]
+        for one in reached:
+            if one in self.graph.outputs:
+                return True
+            for reader in self.readers[one]:
+                if reader.kind in _MOVES:
+                    reached.append(reader.output)
+                elif not any(reader is layer for layer in integer):
+                    return True
+        return False
+
+    def _rounded_for(self, operation: Operation, integer: list[Operation], chosen: dict[str, Place]) -> str | None:
         """The layer for whose sake an operation's output is rounded, or None where it need not be."""
         if any(operation is one for one in integer):
             return operation.inputs[1]
         if operation.kind in _COMBINES:
             found = [chosen.get(self.source(name)) for name in operation.inputs if not self.graph.is_parameter(name)]
-            if found and all(one is not None for one in found):
-                return found[0]
+            if found and found[0] is not None and all(one is not None for one in found):
+                return found[0].weight
         return None
 
     def source(self, name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 from whit.errors import PlanError, listed
 from whit.formats import Format, Int
+from whit.mixed import Mixed
 from whit.quantizers import Nearest, OptimalBrain, Quantizer
 from whit.ranges import MinMax, Range
 from whit.scores import Magnitude, Score
@@ -96,9 +97,14 @@ class Quantize:
         activations: Format of the activations that these layers read and hand on: integers of 2 to 16 bits, one scale a
             tensor, since runtimes have no others, and beside weights that are integers too. Layers run in integers if
             both have at most 8 bits. None leaves the activations in floating point.
+        residual: Format of the activations that something else than these layers reads, such as the sums of a residual
+            network, where it needs finer steps than the layers: then only what a layer reads is rounded to
+            ``activations``, for that layer alone. With 2 to 4 bits that is worth much. None makes no difference.
         method: How the codes of the weights are chosen.
         range: How much of the observed activations the grid covers.
         samples: How many training samples to observe activations on, and what layers read, at most.
+        bits: Layers choose how many bits their weights have, instead of those of ``weights``, under one budget; but for
+            layers that a rule speaks of.
         target_bytes: With ``method=OptimalBrain(...)``: choose its ``rate`` so that the ``.whit`` file, if it were
             written after this step, has at most this many bytes and hardly fewer.
         rules: Other settings for some layers.
@@ -106,9 +112,11 @@ class Quantize:
 
     weights: Format | None = Int(bits=8)
     activations: Int | None = None
+    residual: Int | None = None
     method: Quantizer = Nearest()
     range: Range = MinMax()
     samples: int = 512
+    bits: Mixed | None = None
     target_bytes: int | None = None
     rules: tuple[Rule, ...] = ()
 
@@ -130,8 +138,21 @@ class Quantize:
                     "activations by integers only, and round other weights to int8 themselves; take "
                     "weights=Int(bits=8) or activations=None"
                 )
+        if self.residual is not None:
+            _check_activations(self.residual, "residual")
+        if self.residual is not None and self.activations is None:
+            raise PlanError(
+                f"Quantize(residual={self.residual}, activations=None): no layer reads rounded activations; give them "
+                "a format too"
+            )
         if self.samples < 1:
             raise PlanError(f"Quantize(samples={self.samples}): observe at least one sample")
+        if self.bits is not None:
+            self._check_bits(self.bits)
+        self._check_rules()
+
+    def _check_rules(self) -> None:
+        """Raise ``PlanError`` for a target that cannot be reached, and for rules that have one of their own."""
         if self.target_bytes is not None and self.target_bytes < 1:
             raise PlanError(f"Quantize(target_bytes={self.target_bytes}): a file has at least one byte")
         if self.target_bytes is not None and not self._priced():
@@ -143,10 +164,39 @@ class Quantize:
         for rule in self.rules:
             if isinstance(rule.use, Quantize) and rule.use.target_bytes is not None:
                 raise PlanError(f"the rule for {rule.layers!r} has target_bytes of its own; a file has one size")
+            if isinstance(rule.use, Quantize) and rule.use.bits is not None:
+                raise PlanError(f"the rule for {rule.layers!r} has bits={rule.use.bits}; one budget is for all layers")
+
+    def _check_bits(self, bits: Mixed) -> None:
+        """Raise ``PlanError`` unless layers can choose their bits."""
+        if not isinstance(self.weights, Int):
+            raise PlanError(
+                f"Quantize(weights={self.weights}, bits={bits}): bits are chosen for integers; take weights=Int(bits=8)"
+            )
+        if any(method.rate > 0 for method in self._methods()):
+            raise PlanError(
+                f"Quantize(method={self.method}, bits={bits}): a price of a bit chooses the steps itself; take rate=0, "
+                "or target_bytes without bits"
+            )
+        if self.target_bytes is not None:
+            raise PlanError(
+                f"Quantize(target_bytes={self.target_bytes}, bits={bits}) has two budgets; drop one of them"
+            )
+        if bits.activations and self.activations is None:
+            raise PlanError(f"Quantize(activations=None, bits={bits}): give the activations a format to take bits in")
+        for width in bits.choices:
+            weights = replace(self.weights, bits=width)
+            self.method.check(weights)
+            if bits.activations and self.activations is not None:
+                _check_activations(replace(self.activations, bits=width))
 
     def _priced(self) -> bool:
+        return bool(self._methods())
+
+    def _methods(self) -> list[OptimalBrain]:
+        """The methods, of the step and its rules, that can have a price of a bit."""
         uses = [self, *(rule.use for rule in self.rules if isinstance(rule.use, Quantize))]
-        return any(isinstance(use.method, OptimalBrain) for use in uses)
+        return [use.method for use in uses if isinstance(use.method, OptimalBrain)]
 
     def at(self, rate: float) -> "Quantize":
         """The step with another price of a bit, wherever it has one, and no target."""
@@ -165,7 +215,7 @@ class Distill:
     the mean squared error between the outputs.
 
     Attributes:
-        weight: Share of the teacher's loss; the rest is the loss on the targets.
+        weight: Share of the teacher's loss; the rest is the loss on the targets. 0 learns from the targets alone.
         temperature: Divides the logits of both networks.
     """
 
@@ -173,8 +223,8 @@ class Distill:
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight <= 1:
-            raise PlanError(f"Distill(weight={self.weight}): the teacher's share lies in (0, 1]")
+        if not 0 <= self.weight <= 1:
+            raise PlanError(f"Distill(weight={self.weight}): the teacher's share lies in [0, 1]")
         if not (self.temperature > 0 and isfinite(self.temperature)):
             raise PlanError(f"Distill(temperature={self.temperature}): a temperature is a positive number")
 
@@ -183,13 +233,20 @@ class Distill:
 class Finetune:
     """Train the network as it stands: masks hold, what is quantized is trained through its rounding.
 
+    Codes learn by the straight-through estimator (Bengio et al. 2013), scales are the learned steps of LSQ (Esser et
+    al. 2020), those of activations with the zero points of LSQ+ (Bhalgat et al. 2020) where values lie below zero. With
+    ``"sgd"`` the gradient of a scale is divided as LSQ says, by the root of how many values share it times the largest
+    code; AdamW does not heed its size. PACT (Choi et al. 2018) learns the same number as the level at which an unsigned
+    activation is clipped, ``scale * (2 ** bits - 1)``, but only by the values that are clipped, and holds it down by a
+    penalty; a learned step sees what finer steps would gain as well, so there is no class of that name.
+
     Attributes:
         epochs: Passes over the training samples; a fraction stops within a pass.
         learning_rate: Highest rate, reached after a short warm-up and then lowered along a cosine to zero. Of scales it
             is the rate of their logarithm.
-        trains: Of weights that are rounded: their ``"codes"``, their ``"scales"``, or ``"both"`` (the learned steps of
-            Esser et al. 2020). With ``"scales"`` other weights of two axes or more stay as they are too, so that a few
-            hundred samples suffice. Biases and the like are always trained; scales of other formats than float32, and
+        trains: Of what is rounded, the ``"codes"`` of weights, the ``"scales"`` of weights and activations, or
+            ``"both"``. With ``"scales"`` other weights of two axes or more stay as they are too, so that a few hundred
+            samples suffice. Biases and the like are always trained; scales of other formats than float32, and
             codebooks, never.
         rate: Price of a bit, in units of the loss of a sample: codes are trained to be cheap too, by the code lengths
             of the codec's own adaptive model, interpolated between codes. Needs codes to train.
@@ -200,7 +257,8 @@ class Finetune:
         optimizer: ``"adamw"`` or ``"sgd"`` with Nesterov momentum 0.9.
         weight_decay: Decoupled with AdamW, on weight matrices only.
         loss: On the targets; None takes the metric's own (cross entropy for accuracy).
-        distill: Learn from the original network; None learns from the targets alone.
+        distill: Learn from the original network. None does so after ``Quantize``, as ``Distill()``, unless ``loss`` is
+            given, and before it learns from the targets alone; ``Distill(weight=0.0)`` always learns from these.
         seed: Of the order of the samples.
     """
 
@@ -241,6 +299,17 @@ class Finetune:
         losses = ("cross_entropy", "mean_squared_error", "mean_absolute_error")
         if self.loss is not None:
             _choice("Finetune", "loss", self.loss, losses)
+
+    def taught(self, *, quantized: bool) -> "Finetune":
+        """The step with the teacher that it has by default, None where it has none.
+
+        >>> Finetune(epochs=1).taught(quantized=True).distill
+        Distill(weight=1.0, temperature=4.0)
+        """
+        distill = self.distill
+        if distill is None and quantized and self.loss is None:
+            distill = Distill()
+        return replace(self, distill=distill if distill is not None and distill.weight > 0 else None)
 
 
 Step = FoldBatchNorm | Prune | Quantize | Finetune
@@ -326,7 +395,7 @@ def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
         )
 
 
-def _check_activations(target: Format) -> None:
+def _check_activations(target: Format, name: str = "activations") -> None:
     """Raise ``PlanError`` for formats in which no runtime has activations."""
     if not isinstance(target, Int):
         problem, bits = "runtimes round activations to integers only", 8
@@ -336,7 +405,7 @@ def _check_activations(target: Format) -> None:
         problem, bits = "activations have one scale a tensor, a float32", target.bits
     else:
         return
-    raise PlanError(f'Quantize(activations={target}): {problem}; write Int(bits={bits}, per="tensor", symmetric=False)')
+    raise PlanError(f'Quantize({name}={target}): {problem}; write Int(bits={bits}, per="tensor", symmetric=False)')
 
 
 def _same_kind(step: Prune | Quantize) -> None:

@@ -31,6 +31,7 @@ Row = tuple[str, str, str, str]
 
 _MOST_REASONS = 6
 _MOST_LAYERS = 3
+_MOST_CHOICES = 100
 
 
 def print_result(
@@ -107,11 +108,22 @@ def notes(result: Result[Any]) -> list[str]:
         f"ONNX Runtime and the framework agree on {_share(parity.agreement)} of the test samples; outputs differ",
         f"by {parity.mean_abs:.2g} on average, {parity.max_abs:.2g} at most.",
     ]
+    lines += _bits(result)
     reasons = _grouped(result.skipped)
     for (step, reason), layers in list(reasons.items())[:_MOST_REASONS]:
         lines.append(f"Skipped by {step}: {listed(layers, most=_MOST_LAYERS)}: {reason}.")
     if len(reasons) > _MOST_REASONS:
         lines.append(f"{len(reasons) - _MOST_REASONS} more reasons for skipping layers are in the result.")
+    return lines
+
+
+def _bits(result: Result[Any]) -> list[str]:
+    """What layers chose, those of one width on a line, with how much the loss grows by them alone."""
+    lines: list[str] = []
+    for bits in sorted({one.bits for one in result.bits}):
+        chosen = [one for one in result.bits if one.bits == bits]
+        names = listed((f"{one.layer} ({one.growth:.2g})" for one in chosen), most=_MOST_CHOICES)
+        lines.append(f"{bits} bits, chosen by what the loss grows by: {names}.")
     return lines
 
 

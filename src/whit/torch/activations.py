@@ -2,7 +2,8 @@
 
 While a ``Tracker`` is active, every torch function that returns a floating-point tensor is counted; its place in the
 count and its name (``7.relu``) name the tensor. The same code path gives the same names, in eager mode as in
-``torch.export``, so what the exported graph says about an activation can be done to the eager one.
+``torch.export``, so what the exported graph says about an activation can be done to the eager one. What a call with a
+weight reads has a name as well (``whit.graph.own_input``), to be rounded for that call alone.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -14,28 +15,44 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from whit.errors import ModelError, listed
+from whit.graph import own_input
 from whit.ledger import RoundedActivation
 from whit.torch.fake_quantize import fake_quantize
+from whit.torch.learned_grid import LearnedGrid
 
 __all__ = ["INPUT", "RoundedActivations", "Tracker", "activations_of", "round_activations_", "unrounded"]
 
 INPUT = "input"
 """Inputs of the network are named ``input.0``, ``input.1``, ..."""
+_WEIGHTED = frozenset({"conv1d", "conv2d", "conv3d", "linear"})
+"""Functions with a weight matrix, which read what may be rounded for them alone."""
+
+Visit = Callable[[str, Tensor], Tensor]
 
 
 class Tracker(TorchFunctionMode):
-    """Calls ``visit(name, tensor)`` on every activation and goes on with the tensor that it returns."""
+    """Calls ``visit(name, tensor)`` on every activation and goes on with the tensor that it returns.
 
-    def __init__(self, visit: Callable[[str, Tensor], Tensor]) -> None:
+    Likewise ``read``, if there is one, on what functions with a weight matrix are about to read.
+    """
+
+    def __init__(self, visit: Visit, read: Visit | None = None) -> None:
         super().__init__()
         self.visit = visit
+        self.read = read
         self.count = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the function, then visit its result."""
-        result = func(*args, **(kwargs or {}))
+        """Visit what the function reads, run it, then visit its result."""
+        kind, kwargs = getattr(func, "__name__", "function"), kwargs or {}
+        name = f"{self.count}.{kind}"
+        if self.read is not None and kind in _WEIGHTED:
+            if args:
+                args = (self.read(own_input(name), args[0]), *args[1:])
+            else:
+                kwargs = {**kwargs, "input": self.read(own_input(name), kwargs["input"])}
+        result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.is_floating_point() and getattr(func, "namespace", None) != "whit":
-            name = f"{self.count}.{getattr(func, '__name__', 'function')}"
             self.count += 1
             return self.visit(name, result)
         return result
@@ -52,6 +69,9 @@ class RoundedActivations(nn.Module):
     """Rounds chosen activations on every forward pass of the module that it is attached to.
 
     Kept as a submodule of its hooks only: it has no parameters and leaves the network's state as it is.
+
+    Attributes:
+        learned: Grids in training, which stand in for those of the decisions.
     """
 
     def __init__(self, decisions: Mapping[str, RoundedActivation]) -> None:
@@ -59,6 +79,7 @@ class RoundedActivations(nn.Module):
         self.decisions = dict(decisions)
         self.active: list[tuple[Tracker, set[str]]] = []
         self.paused = False
+        self.learned: Mapping[str, LearnedGrid] = {}
         for place, decision in enumerate(self.decisions.values()):
             scale = torch.tensor(float(decision.scale), dtype=torch.float32)
             zero_point = torch.tensor(int(decision.zero_point), dtype=torch.int32)
@@ -71,6 +92,8 @@ class RoundedActivations(nn.Module):
         place = self.places.get(name)
         if place is None:
             return x
+        if name in self.learned:
+            return self.learned[name].round(x)
         target = self.decisions[name].target
         scale, zero_point = self.get_buffer(f"scale_{place}"), self.get_buffer(f"zero_point_{place}")
         if scale.device != x.device:
@@ -87,7 +110,7 @@ class RoundedActivations(nn.Module):
             seen.add(name)
             return self.round(name, x)
 
-        tracker = Tracker(visit)
+        tracker = Tracker(visit, visit)
         args = tracker.inputs(args)
         tracker.__enter__()
         self.active.append((tracker, seen))

@@ -12,7 +12,7 @@ from whit.data import Array, Samples
 from whit.errors import DataError, ModelError, WhitError
 from whit.finite import check_finite
 from whit.graph import Graph, Layer
-from whit.ledger import Decision, Folded, Ledger, Rounded
+from whit.ledger import Decision, Folded, Ledger, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
 from whit.moments import Moments, Sensitivity
 from whit.network import Network
@@ -100,7 +100,7 @@ class TorchNetwork(Network):
 
         for visit in (widen, count):
             for inputs, _ in samples.batches(_BATCH, most):
-                self._forward(_tensors(inputs), Tracker(visit))
+                self._forward(_tensors(inputs), Tracker(visit, visit))
         return {name: Histogram(low=low[name], high=high[name], counts=counts[name]) for name in tensors}
 
     def sensitivities(self, weights: Sequence[str], samples: Samples, most: int, loss: Loss) -> dict[str, Sensitivity]:
@@ -117,12 +117,20 @@ class TorchNetwork(Network):
         return moments(self.module, original.module, _batches(samples, most), layer, sensitivity)
 
     def finetune_(
-        self, step: Finetune, samples: Samples, metric: Metric, ledger: Ledger, teacher: Network, progress: Progress
-    ) -> Sequence[Rounded]:
+        self,
+        step: Finetune,
+        samples: Samples,
+        metric: Metric,
+        ledger: Ledger,
+        teacher: Network,
+        progress: Progress,
+        checkpoint: Path | None = None,
+    ) -> Sequence[Rounded | RoundedActivation]:
         """Train the module in place."""
         assert isinstance(teacher, TorchNetwork)
         teach = teacher._forward if step.distill is not None else None
-        return finetune_(self.module, step, samples, step.loss or metric.loss, ledger, teach, progress)
+        loss = step.loss or metric.loss
+        return finetune_(self.module, step, samples, loss, ledger, teach, progress, checkpoint)
 
     def predict(self, samples: Samples, most: int | None = None) -> Array:
         """Outputs for the first ``most`` samples."""

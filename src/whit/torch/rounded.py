@@ -115,6 +115,13 @@ class RoundedWeight:
         weight = (self._rounded() * wide).reshape(self.decision.shape)
         return weight if self.mask is None else weight * self.mask
 
+    def slow(self) -> None:
+        """Divide the gradient of the scales as LSQ does, see ``LearnedGrid.slow``."""
+        if self.learned and self.log_scale.grad is not None:
+            share = self.latent.numel() / self.log_scale.numel()
+            largest = float((self.high if self.levels is None else self.levels).max())
+            self.log_scale.grad *= (share * largest) ** -0.5 * (-2 * self.log_scale.detach()).exp()
+
     def bits(self) -> Tensor:
         """Zero, with the slope of the bits that the codes take as its gradient; ``look`` must have been called.
 

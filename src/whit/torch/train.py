@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from math import ceil, cos, pi
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from whit.data import Samples
 from whit.errors import DataError
-from whit.formats import is_short, short
-from whit.ledger import Ledger, Rounded
+from whit.ledger import Ledger, Rounded, RoundedActivation
 from whit.metrics import Loss
 from whit.plan import Distill, Finetune
 from whit.progress import Progress
 from whit.torch.augment import augmented
+from whit.torch.checkpoint import Checkpoint, fingerprint
 from whit.torch.rounded import RoundedWeight
+from whit.torch.trainable import Trainable
 
 __all__ = ["finetune_", "seeded"]
 
@@ -50,47 +51,61 @@ def finetune_(
     ledger: Ledger,
     teacher: Callable[[tuple[Tensor, ...]], Tensor] | None,
     progress: Progress,
-) -> list[Rounded]:
+    checkpoint: Path | None = None,
+) -> list[Rounded | RoundedActivation]:
     """Train ``module`` in place as ``step`` says.
 
     Masked weights are zero in every forward pass and at the end. Weights that the ledger rounds are rounded on their
     grid in every forward pass, with a straight-through gradient, and hold values of the grid at the end.
 
+    Args:
+        module: Rounds the activations that the ledger rounds.
+        step: What to do.
+        samples: To train on.
+        loss: On the targets.
+        ledger: What was masked and rounded.
+        teacher: The original network, where there is something to learn from it.
+        progress: Shows how far it is.
+        checkpoint: A file to keep the state in, and to go on from if it is there.
+
     Returns:
-        The codes and scales that rounded weights have then.
+        The codes and scales that rounded weights have then, and the grids of activations that were trained.
     """
-    masks = {name: torch.from_numpy(decision.mask) for name, decision in ledger.masks().items()}
-    rounded = {name: RoundedWeight(decision, masks.get(name)) for name, decision in ledger.rounded().items()}
-    optimizer = _optimizer(step, module, rounded)
+    kept = None if checkpoint is None else Checkpoint(checkpoint, fingerprint(step, samples, module.state_dict()))
+    trainable = Trainable(module, step, ledger)
     count = min(step.samples or len(samples), len(samples))
     steps = max(1, ceil(step.epochs * count / step.batch_size))
-
-    def effective() -> dict[str, Tensor]:
-        """What the forward pass uses in place of the weights that are masked or rounded."""
-        masked = {name: module.get_parameter(name) * mask for name, mask in masks.items() if name not in rounded}
-        return masked | {name: weight.values() for name, weight in rounded.items()}
-
     module.train()
     with seeded(step.seed), progress.bar("fine-tuning", steps) as bar:
-        for place, (inputs, targets) in enumerate(_endless(samples, count, step)):
-            if place == steps:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = group["pace"] * _learning_rate(step.learning_rate, place / steps)
-            outputs = functional_call(module, effective(), inputs)
+        first = _resumed(trainable, kept)
+        bar.advance(first)
+        for place, (inputs, targets) in zip(range(first, steps), _endless(samples, count, step, first), strict=False):
+            outputs = functional_call(module, trainable.effective(), inputs)
             value = _loss(outputs, targets, loss, step.distill, teacher(inputs) if teacher else None)
             if not torch.isfinite(value):
                 raise DataError(
                     f"the training loss became {value.item()} at step {place + 1} of {steps}; "
                     f"lower the learning rate ({step.learning_rate}) and look at the data"
                 )
-            optimizer.zero_grad(set_to_none=True)
             value.backward()
             if step.rate > 0:
-                _price(step.rate * min(1.0, place / (_RISE * steps)), rounded, look=place % _LOOK == 0)
-            optimizer.step()
+                price = step.rate * min(1.0, place / (_RISE * steps))
+                _price(price, trainable.rounded, look=place % _LOOK == 0)
+            trainable.take_step(_learning_rate(step.learning_rate, place / steps))
             bar.advance(1, note=f"loss {value.item():.4g}")
-    return _finish(module, effective(), rounded)
+            if kept is not None and (place + 1 == steps or (kept.due() and (place + 1) % _LOOK == 0)):
+                kept.keep(place + 1, trainable.state())
+    module.eval()
+    return trainable.finish()
+
+
+def _resumed(trainable: Trainable, kept: Checkpoint | None) -> int:
+    """Go back to the state that was kept, if one was; how many steps were done then."""
+    found = kept.kept() if kept is not None else None
+    if found is None:
+        return 0
+    trainable.restore(found[1])
+    return found[0]
 
 
 def _price(rate: float, rounded: Mapping[str, RoundedWeight], *, look: bool) -> None:
@@ -101,44 +116,6 @@ def _price(rate: float, rounded: Mapping[str, RoundedWeight], *, look: bool) -> 
         (rate * weight.bits()).backward()
 
 
-def _finish(module: nn.Module, effective: Mapping[str, Tensor], rounded: Mapping[str, RoundedWeight]) -> list[Rounded]:
-    """Leave the values in the module that were trained; where scales came short, they and the rest stay so."""
-    scales = [weight.decision.scale for weight in rounded.values() if weight.has_scale]
-    brief = bool(scales) and all(is_short(scale) for scale in scales)
-    decisions = [weight.decided(brief=brief) for weight in rounded.values()]
-    with torch.no_grad():
-        for name, tensor in effective.items():
-            module.get_parameter(name).copy_(tensor)
-        for decision in decisions:
-            module.get_parameter(decision.parameter).copy_(torch.from_numpy(decision.values()))
-        for parameter in module.parameters():
-            if brief and parameter.dim() <= 1 and parameter.dtype == torch.float32:
-                parameter.copy_(torch.from_numpy(short(parameter.numpy())))
-    module.eval()
-    return decisions
-
-
-def _optimizer(step: Finetune, module: nn.Module, rounded: Mapping[str, RoundedWeight]) -> torch.optim.Optimizer:
-    """Every parameter that is trained; ``pace`` is its share of the learning rate."""
-    free = [one for name, one in module.named_parameters() if one.requires_grad and name not in rounded]
-    groups: list[dict[str, Any]] = [{"params": [one for one in free if one.dim() <= 1], "pace": 1.0}]
-    if step.trains != "scales":
-        matrices = [one for one in free if one.dim() > 1]
-        groups.append({"params": matrices, "pace": 1.0, "weight_decay": step.weight_decay})
-    for weight in rounded.values():
-        if step.trains != "codes" and weight.has_scale:
-            weight.learned = True
-            groups.append({"params": [weight.log_scale], "pace": 1.0})
-        if step.trains != "scales":
-            # The pace of the weight itself: AdamW does not heed the size of a gradient, which has the same unit.
-            pace = float(weight.log_scale.detach().mean().exp()) ** (-1 if step.optimizer == "adamw" else -2)
-            groups.append({"params": [weight.latent], "pace": pace, "weight_decay": step.weight_decay / pace})
-    groups = [{"weight_decay": 0.0} | group for group in groups if group["params"]]
-    if step.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=step.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=step.learning_rate)
-
-
 def _learning_rate(highest: float, done: float) -> float:
     """Linear warm-up, then a cosine to zero (Loshchilov and Hutter 2017); ``done`` runs from 0 to 1."""
     if done < _WARM_UP:
@@ -146,16 +123,21 @@ def _learning_rate(highest: float, done: float) -> float:
     return highest * (1 + cos(pi * (done - _WARM_UP) / (1 - _WARM_UP))) / 2
 
 
-def _endless(samples: Samples, count: int, step: Finetune) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Shuffled batches of the first ``count``, pass after pass; what is left over at the end of a pass is left out."""
+def _endless(samples: Samples, count: int, step: Finetune, first: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+    """Shuffled batches of the first ``count``, pass after pass, without the first ``first`` of them.
+
+    What is left over at the end of a pass is left out.
+    """
     random = np.random.default_rng(step.seed)
     size = min(step.batch_size, count)
     while True:
         order = random.permutation(count)
-        for start in range(0, count - size + 1, size):
-            inputs, targets = samples.take(np.sort(order[start : start + size]))
-            first, *others = (torch.from_numpy(x) for x in inputs)
-            yield (augmented(first, step.augment), *others), torch.from_numpy(np.ascontiguousarray(targets))
+        batches = [order[start : start + size] for start in range(0, count - size + 1, size)]
+        for places in batches[first:]:
+            inputs, targets = samples.take(np.sort(places))
+            head, *others = (torch.from_numpy(x) for x in inputs)
+            yield (augmented(head, step.augment), *others), torch.from_numpy(np.ascontiguousarray(targets))
+        first = max(0, first - len(batches))
 
 
 def _loss(outputs: Tensor, targets: Tensor, loss: Loss, distill: Distill | None, taught: Tensor | None) -> Tensor:

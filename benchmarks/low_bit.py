@@ -1,0 +1,161 @@
+"""ResNet-20 on CIFAR-10 with few bits: W4A8 by rounding alone, W4A4 and W2A2 by training, all in ONNX Runtime.
+
+W2A2 means weights of 2 bits, and 2 bits in what a layer reads. As in the papers, the first and the last layer take 8
+bits, and so do the sums of the residual blocks. Weights and images come from ``WHIT_DATA``. Training uses training
+images only, and the original network teaches. A training keeps its state in ``--folder`` every minute: the same command
+goes on where it was stopped.
+
+    python benchmarks/low_bit.py --folder runs/low_bit --json rows.json
+
+What the plans fix (methods, ranges, learning rates) was chosen on 5,000 training images that took no part in it:
+
+    python benchmarks/low_bit.py --folder runs/choice --choose --modes w4a8
+    python benchmarks/low_bit.py --folder runs/choice --choose --modes w2a2 --epochs 1 --learning-rates 1e-3,3e-3
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from environment import arguments, data_file, report
+from log import Log
+from size import IMAGES, network
+
+import whit
+from whit import (
+    Data,
+    Finetune,
+    FoldBatchNorm,
+    Int,
+    MeanSquaredError,
+    Nearest,
+    OptimalBrain,
+    Percentile,
+    Plan,
+    Quantize,
+    Rule,
+)
+
+BYTE = Int(bits=8, symmetric=False, per="tensor")
+EDGES = Rule(
+    layers="conv1|linear",
+    use=Quantize(weights=Int(bits=8, reduce_range=True), activations=BYTE, range=Percentile(percent=99.99)),
+)
+BITS = {"w4a8": (4, 8), "w4a4": (4, 4), "w2a2": (2, 2)}
+LEARNING_RATES = {"w4a4": 1e-3, "w2a2": 3e-3}
+HELD_OUT = 5000
+METHODS = {"nearest": Nearest(), "nearest, mse": Nearest(clip="mse"), "optimal brain": OptimalBrain()}
+RANGES = {"99.99 %": Percentile(percent=99.99), "mse": MeanSquaredError()}
+
+
+def main() -> None:
+    """Measure every mode and print the table."""
+    options = parsed()
+    rows = [row for mode in options.modes.split(",") for row in (chosen if options.choose else measured)(mode, options)]
+    report(rows, options.json)
+
+
+def parsed() -> argparse.Namespace:
+    """What the command line says."""
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--modes", default="w4a8,w4a4,w2a2", help="comma-separated: w4a8, w4a4, w2a2")
+    parser.add_argument("--folder", type=Path, default=Path("runs/low_bit"), help="where trainings keep their state")
+    parser.add_argument("--epochs", type=float, default=20.0, help="passes over the training images")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--choose", action="store_true", help="compare settings on held-out training images")
+    parser.add_argument("--learning-rates", default="5e-4,1e-3,2e-3,4e-3", help="to choose from")
+    parser.add_argument("--samples", type=int, help="train on so many images only, for a quick look")
+    return parser.parse_args()
+
+
+def rounding(mode: str) -> Quantize:
+    """What a mode rounds."""
+    weights, activations = BITS[mode]
+    step = Quantize(
+        weights=Int(bits=weights),
+        activations=replace(BYTE, bits=activations),
+        method=OptimalBrain(),
+        range=MeanSquaredError(),
+        samples=1024,
+        rules=(EDGES,),
+    )
+    return step if activations == 8 else replace(step, residual=BYTE)
+
+
+def training(mode: str, options: argparse.Namespace) -> Finetune:
+    """How codes, steps and biases are trained, by the original network."""
+    return Finetune(
+        epochs=options.epochs,
+        learning_rate=LEARNING_RATES[mode],
+        trains="both",
+        batch_size=options.batch_size,
+        samples=options.samples,
+        augment=("flip", "shift"),
+    )
+
+
+def plan(mode: str, options: argparse.Namespace) -> Plan:
+    """A mode's steps."""
+    steps = (FoldBatchNorm(), rounding(mode))
+    return Plan(*steps) if mode == "w4a8" else Plan(*steps, training(mode, options))
+
+
+def images(*, choosing: bool) -> Data:
+    """CIFAR-10, the training images in a fixed random order; to choose by, the last of them stand in for the test's."""
+    train, test = (np.load(data_file(f"cifar10_{part}.npz")) for part in ("train", "test"))
+    order = np.random.default_rng(0).permutation(len(train["x"]))
+    x, y = train["x"][order], train["y"][order].astype(np.int64)
+    if choosing:
+        return Data.of(x[:-HELD_OUT], y[:-HELD_OUT], x[-HELD_OUT:], y[-HELD_OUT:], images=IMAGES)
+    return Data.of(x, y, test["x"], test["y"].astype(np.int64), images=IMAGES)
+
+
+def measured(mode: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The last word: accuracy on all test images."""
+    yield run(mode, plan(mode, options), images(choosing=False), options.folder / mode)
+
+
+def chosen(mode: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What settings give on held-out training images."""
+    data = images(choosing=True)
+    for name, steps in candidates(mode, options):
+        yield run(f"{mode}, {name}", steps, data, options.folder / f"{mode}-{name}".replace(" ", ""))
+
+
+def candidates(mode: str, options: argparse.Namespace) -> Iterator[tuple[str, Plan]]:
+    """The settings that are compared: of rounding where nothing is trained, else learning rates."""
+    if mode == "w4a8":
+        for method, codes in METHODS.items():
+            for name, covered in RANGES.items():
+                step = replace(rounding(mode), method=codes, range=covered)
+                yield f"{method}, {name}", Plan(FoldBatchNorm(), step)
+        return
+    for rate in options.learning_rates.split(","):
+        step = replace(training(mode, options), learning_rate=float(rate))
+        yield f"rate {rate}", Plan(FoldBatchNorm(), rounding(mode), step)
+
+
+def run(name: str, steps: Plan, data: Data, folder: Path) -> dict[str, Any]:
+    """One row."""
+    start = perf_counter()
+    model = network("resnet20", data_file("cifar_resnet/resnet20.safetensors"))
+    result = whit.compress(model, steps, data=data, checkpoints=folder, progress=Log())
+    return {
+        "model": "resnet20",
+        "mode": name,
+        "accuracy": result.after.quality,
+        "fp32": result.before.quality,
+        "bytes": len(result.file),
+        "agreement": result.parity.agreement,
+        "latency_ms": result.after.latency_ms.median,
+        "fp32_ms": result.before.latency_ms.median,
+        "seconds": perf_counter() - start,
+    }
+
+
+if __name__ == "__main__":
+    main()

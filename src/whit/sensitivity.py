@@ -1,0 +1,158 @@
+"""What the loss grows by when one layer alone is rounded, at every width that it could have."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from whit.data import Samples
+from whit.decide import Weight, activation_grid, observed_codes, round_weights
+from whit.errors import PlanError
+from whit.graph import Graph, Layer
+from whit.ledger import Assigned, Rounded, RoundedActivation, matrix
+from whit.metrics import Loss, divergence
+from whit.moments import Moments, Sensitivity
+from whit.network import Network
+from whit.placement import integer_inputs
+from whit.plan import Quantize
+from whit.progress import Progress
+from whit.ranges import Histogram
+
+__all__ = ["Trial", "predicted_growth", "trials"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """A layer rounded alone.
+
+    Attributes:
+        layer: Which.
+        use: Its settings.
+        rounded: Its codes.
+        growth: What the loss of a sample grows by.
+    """
+
+    layer: Layer
+    use: Quantize
+    rounded: Rounded
+    growth: float
+
+
+def trials(
+    uses: Sequence[Quantize],
+    layers: Sequence[Layer],
+    network: Network,
+    samples: Samples,
+    loss: Loss,
+    *,
+    measured: bool,
+    progress: Progress,
+) -> list[list[Trial]]:
+    """For every layer a trial of every use, in order.
+
+    Args:
+        uses: Settings without rules that differ in their bits, and so take the same samples and method.
+        layers: Each with weights of float32.
+        network: As it is now; it stays so.
+        samples: To observe on, the first ``uses[0].samples``.
+        loss: What grows: by the divergence of the outputs from what they are now.
+        measured: Run the network for each trial; else predict its growth from the moments of what the layer reads.
+        progress: Shows how far it is.
+    """
+    observer = _Observer(uses, layers, network, samples, loss, measured)
+    found: list[list[Trial]] = []
+    with progress.bar("measuring what bits are worth", len(layers) * len(uses)) as bar:
+        for layer in layers:
+            found.append([])
+            for trial in observer.trials(layer):
+                found[-1].append(trial)
+                bar.advance()
+    return found
+
+
+class _Observer:
+    """What is seen once and serves all trials."""
+
+    def __init__(
+        self,
+        uses: Sequence[Quantize],
+        layers: Sequence[Layer],
+        network: Network,
+        samples: Samples,
+        loss: Loss,
+        measured: bool,
+    ) -> None:
+        self.uses, self.network, self.samples, self.loss, self.measured = uses, network, samples, loss, measured
+        self.most = uses[0].samples
+        self.costs: Mapping[str, Sensitivity] = {}
+        self.expected = network.predict(samples, self.most)
+        if uses[0].method.observes or not measured:
+            self.costs = network.sensitivities([layer.weight for layer in layers], samples, self.most, loss)
+        rounds = any(use.activations is not None for use in uses)
+        self.read = _inputs(network.graph(), layers) if rounds and measured else {}
+        names = [name for names in self.read.values() for name in names]
+        self.histograms: Mapping[str, Histogram] = network.observe(names, samples, self.most) if names else {}
+
+    def trials(self, layer: Layer) -> Iterator[Trial]:
+        weight = Weight(layer=layer.name, parameter=layer.weight, values=np.array(self.network.values()[layer.weight]))
+        moments = self._moments(layer)
+        for use in self.uses:
+            made = self._codes(use, layer, weight, moments)
+            rounded = made[0]
+            assert isinstance(rounded, Rounded)
+            if self.measured:
+                growth = self._growth([*made, *self._grids(use, layer)])
+            elif moments is not None:
+                growth = predicted_growth(weight, rounded, moments)
+            else:
+                raise PlanError(
+                    f"Quantize(bits=...): what {layer.name} reads could not be seen, so its growth is not predicted; "
+                    'take sensitivity="measured", or give the layer settings of its own by a rule'
+                )
+            yield Trial(layer=layer, use=use, rounded=rounded, growth=growth)
+
+    def _moments(self, layer: Layer) -> Moments | None:
+        """Those about the mean only where the method moves the bias, as only then the mean costs nothing."""
+        cost = self.costs.get(layer.weight)
+        if cost is None:
+            return None
+        seen = layer if self.uses[0].method.observes else replace(layer, bias=None)
+        return self.network.moments(seen, self.network, self.samples, self.most, cost)
+
+    def _codes(
+        self, use: Quantize, layer: Layer, weight: Weight, moments: Moments | None
+    ) -> Sequence[Rounded | Assigned]:
+        if use.method.observes and moments is not None:
+            return observed_codes(use, layer, weight, moments, self.network)
+        return round_weights(use, [weight])[0]
+
+    def _grids(self, use: Quantize, layer: Layer) -> list[RoundedActivation]:
+        if use.activations is None:
+            return []
+        return [
+            activation_grid(name, use.activations, use.range, self.histograms[name])
+            for name in self.read.get(layer.weight, [])
+        ]
+
+    def _growth(self, decisions: Sequence[Rounded | RoundedActivation | Assigned]) -> float:
+        working = self.network.copy()
+        working.apply_(decisions)
+        return divergence(self.loss, self.expected, working.predict(self.samples, self.most))
+
+
+def _inputs(graph: Graph, layers: Sequence[Layer]) -> dict[str, list[str]]:
+    """By weight, what the layer alone reads, where a frontend can step in."""
+    found: dict[str, list[str]] = {layer.weight: [] for layer in layers}
+    for operation, source in integer_inputs(graph, found):
+        if not graph.tensors[source].inner:
+            found[operation.inputs[1]].append(operation.own_input)
+    return found
+
+
+def predicted_growth(weight: Weight, rounded: Rounded, moments: Moments) -> float:
+    """``sum(rows[r] * e_r^T S e_r)`` for the error ``e`` of the rounded weight, see ``whit.moments.Sensitivity``."""
+    error = matrix(rounded.values(), weight.axis).astype(np.float64) - matrix(weight.values, weight.axis)
+    groups, columns = moments.second.shape[:2]
+    error = error.reshape(groups, -1, columns)
+    quadratic = np.einsum("grc,gcd,grd->gr", error, moments.second, error, optimize=True)
+    return float(moments.sensitivity @ quadratic.reshape(-1))

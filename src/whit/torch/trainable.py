@@ -1,0 +1,141 @@
+"""What of a module is trained: weights through their masks and their rounding, grids of activations, and the rest."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whit.formats import is_short, short
+from whit.ledger import Ledger, Rounded, RoundedActivation
+from whit.plan import Finetune
+from whit.torch.activations import activations_of
+from whit.torch.learned_grid import LearnedGrid
+from whit.torch.rounded import RoundedWeight
+
+__all__ = ["Trainable"]
+
+
+class Trainable:
+    """A module in training, with the optimizer of everything that a step trains.
+
+    Attributes:
+        rounded: Weights that the ledger rounds, by name.
+        grids: Grids of activations that are trained, by the activation's name.
+        optimizer: With a ``pace`` a group, its share of the learning rate.
+    """
+
+    def __init__(self, module: nn.Module, step: Finetune, ledger: Ledger) -> None:
+        """Start from what the module and the ledger hold."""
+        self.module = module
+        self.step = step
+        self.masks = {name: torch.from_numpy(decision.mask) for name, decision in ledger.masks().items()}
+        self.rounded = {name: RoundedWeight(one, self.masks.get(name)) for name, one in ledger.rounded().items()}
+        self.grids = {name: LearnedGrid(one) for name, one in ledger.activations().items() if step.trains != "codes"}
+        for weight in self.rounded.values():
+            weight.learned = step.trains != "codes" and weight.has_scale
+        self.optimizer = self._optimizer()
+        self._attach(self.grids)
+
+    def effective(self) -> dict[str, Tensor]:
+        """What a forward pass uses in place of the weights that are masked or rounded."""
+        masked = {
+            name: self.module.get_parameter(name) * mask
+            for name, mask in self.masks.items()
+            if name not in self.rounded
+        }
+        return masked | {name: weight.values() for name, weight in self.rounded.items()}
+
+    def take_step(self, learning_rate: float) -> None:
+        """Move everything along its gradient, and forget the gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["pace"] * learning_rate
+        if self.step.optimizer == "sgd":  # AdamW does not heed the size of a gradient
+            for one in (*self.rounded.values(), *self.grids.values()):
+                one.slow()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def finish(self) -> list[Rounded | RoundedActivation]:
+        """Leave the values in the module that were trained; where scales came short, they and the rest stay so."""
+        scales = [weight.decision.scale for weight in self.rounded.values() if weight.has_scale]
+        brief = bool(scales) and all(is_short(scale) for scale in scales)
+        weights = [weight.decided(brief=brief) for weight in self.rounded.values()]
+        with torch.no_grad():
+            for name, tensor in self.effective().items():
+                self.module.get_parameter(name).copy_(tensor)
+            for decision in weights:
+                self.module.get_parameter(decision.parameter).copy_(torch.from_numpy(decision.values()))
+            for parameter in self.module.parameters():
+                if brief and parameter.dim() <= 1 and parameter.dtype == torch.float32:
+                    parameter.copy_(torch.from_numpy(short(parameter.numpy())))
+        self._attach({})
+        return [*weights, *(grid.decided(brief=brief) for grid in self.grids.values())]
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that training changes, and torch's randomness."""
+        return (
+            dict(self._tensors())
+            | {
+                f"optimizer.{place}.{key}": value
+                for place, parameter in enumerate(self._parameters())
+                for key, value in self.optimizer.state[parameter].items()
+                if isinstance(value, Tensor)
+            }
+            | {"random": torch.get_rng_state()}
+        )
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to a state."""
+        with torch.no_grad():
+            for name, tensor in self._tensors():
+                tensor.copy_(state[name])
+        for place, parameter in enumerate(self._parameters()):
+            start = f"optimizer.{place}."
+            found = {name.removeprefix(start): one for name, one in state.items() if name.startswith(start)}
+            self.optimizer.state[parameter].update(found)
+        torch.set_rng_state(state["random"])
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield from ((f"module.{name}", tensor) for name, tensor in self.module.state_dict().items())
+        for name, weight in self.rounded.items():
+            yield from ((f"latent.{name}", weight.latent), (f"log_scale.{name}", weight.log_scale))
+        for name, grid in self.grids.items():
+            yield from ((f"log_scale.{name}", grid.log_scale), (f"zero_point.{name}", grid.zero_point))
+
+    def _parameters(self) -> Iterator[Tensor]:
+        for group in self.optimizer.param_groups:
+            yield from group["params"]
+
+    def _attach(self, grids: Mapping[str, LearnedGrid]) -> None:
+        rounder = activations_of(self.module)
+        if rounder is not None:
+            rounder.learned = grids
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        step = self.step
+        groups = [{"weight_decay": 0.0} | group for group in self._groups() if group["params"]]
+        if step.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=step.learning_rate, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(groups, lr=step.learning_rate)
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        step = self.step
+        named = self.module.named_parameters()
+        free = [one for name, one in named if one.requires_grad and name not in self.rounded]
+        yield {"params": [one for one in free if one.dim() <= 1], "pace": 1.0}
+        if step.trains != "scales":
+            matrices = [one for one in free if one.dim() > 1]
+            yield {"params": matrices, "pace": 1.0, "weight_decay": step.weight_decay}
+        for weight in self.rounded.values():
+            if weight.learned:
+                yield {"params": [weight.log_scale], "pace": 1.0}
+            if step.trains != "scales":
+                # The pace of the weight itself: AdamW does not heed the size of a gradient, which has the same unit.
+                pace = float(weight.log_scale.detach().mean().exp()) ** (-1 if step.optimizer == "adamw" else -2)
+                yield {"params": [weight.latent], "pace": pace, "weight_decay": step.weight_decay / pace}
+        for grid in self.grids.values():
+            yield {"params": [grid.log_scale], "pace": 1.0}
+            # A zero point moves the ends of the grid as far, in shares of its width, as the step does.
+            pace = grid.width if step.optimizer == "adamw" else 1.0
+            yield {"params": [grid.zero_point] if grid.moves else [], "pace": pace}
