@@ -164,7 +164,7 @@ def read_result(folder: str | Path) -> Result[None]:
 
 def _layer_bits(content: dict[str, Any]) -> LayerBits:
     growths = {int(bits): growth for bits, growth in content["growths"].items()}  # JSON has no keys but text
-    return LayerBits(**(content | {"growths": growths}))
+    return LayerBits(layer=content["layer"], bits=content["bits"], growth=content["growth"], growths=growths)
 
 
 def _figures(content: dict[str, Any]) -> Figures:

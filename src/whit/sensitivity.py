@@ -82,7 +82,8 @@ class _Observer:
         loss: Loss,
         measured: bool,
     ) -> None:
-        self.uses, self.network, self.samples, self.loss, self.measured = uses, network, samples, loss, measured
+        self.uses, self.network, self.samples, self.measured = uses, network, samples, measured
+        self.loss: Loss = loss
         self.most = uses[0].samples
         self.costs: Mapping[str, Sensitivity] = {}
         self.expected = network.predict(samples, self.most)

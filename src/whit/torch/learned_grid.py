@@ -26,15 +26,17 @@ class _Rounded(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
         zero = int(zero_point.round().clamp(low, high))
         ctx.save_for_backward(x)
-        ctx.grid = (float(scale), low - zero, high - zero)
-        return torch.from_numpy(_core.round_values(_flat(x), *ctx.grid, torch.get_num_threads())).view(x.shape)
+        step, least, most = ctx.grid = (float(scale), low - zero, high - zero)
+        rounded = _core.round_values(_flat(x), step, least, most, torch.get_num_threads())
+        return torch.from_numpy(rounded).view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (x,) = ctx.saved_tensors
-        found = _core.round_gradients(_flat(x), _flat(gradients[0]), *ctx.grid, torch.get_num_threads())
+        step, least, most = ctx.grid
+        found = _core.round_gradients(_flat(x), _flat(gradients[0]), step, least, most, torch.get_num_threads())
         passed, to_scale, clamped = found
-        numbers = torch.tensor(to_scale), torch.tensor(-ctx.grid[0] * clamped)
+        numbers = torch.tensor(to_scale), torch.tensor(-step * clamped)
         return torch.from_numpy(passed).view(x.shape), *numbers, None, None
 
 
