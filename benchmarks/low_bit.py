@@ -20,10 +20,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-from environment import arguments, data_file, report
+from environment import arguments, report
 from log import Log
-from size import IMAGES, network
+from size import network, samples
 
 import whit
 from whit import (
@@ -47,7 +46,6 @@ EDGES = Rule(
 )
 BITS = {"w4a8": (4, 8), "w4a4": (4, 4), "w2a2": (2, 2)}
 LEARNING_RATES = {"w4a4": 1e-3, "w2a2": 3e-3}
-HELD_OUT = 5000
 METHODS = {"nearest": Nearest(), "nearest, mse": Nearest(clip="mse"), "optimal brain": OptimalBrain()}
 RANGES = {"99.99 %": Percentile(percent=99.99), "mse": MeanSquaredError()}
 
@@ -104,24 +102,14 @@ def plan(mode: str, options: argparse.Namespace) -> Plan:
     return Plan(*steps) if mode == "w4a8" else Plan(*steps, training(mode, options))
 
 
-def images(*, choosing: bool) -> Data:
-    """CIFAR-10, the training images in a fixed random order; to choose by, the last of them stand in for the test's."""
-    train, test = (np.load(data_file(f"cifar10_{part}.npz")) for part in ("train", "test"))
-    order = np.random.default_rng(0).permutation(len(train["x"]))
-    x, y = train["x"][order], train["y"][order].astype(np.int64)
-    if choosing:
-        return Data.of(x[:-HELD_OUT], y[:-HELD_OUT], x[-HELD_OUT:], y[-HELD_OUT:], images=IMAGES)
-    return Data.of(x, y, test["x"], test["y"].astype(np.int64), images=IMAGES)
-
-
 def measured(mode: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The last word: accuracy on all test images."""
-    yield run(mode, plan(mode, options), images(choosing=False), options.folder / mode)
+    yield run(mode, plan(mode, options), samples(), options.folder / mode)
 
 
 def chosen(mode: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What settings give on held-out training images."""
-    data = images(choosing=True)
+    data = samples(choosing=True)
     for name, steps in candidates(mode, options):
         yield run(f"{mode}, {name}", steps, data, options.folder / f"{mode}-{name}".replace(" ", ""))
 
@@ -142,8 +130,7 @@ def candidates(mode: str, options: argparse.Namespace) -> Iterator[tuple[str, Pl
 def run(name: str, steps: Plan, data: Data, folder: Path) -> dict[str, Any]:
     """One row."""
     start = perf_counter()
-    model = network("resnet20", data_file("cifar_resnet/resnet20.safetensors"))
-    result = whit.compress(model, steps, data=data, checkpoints=folder, progress=Log())
+    result = whit.compress(network("resnet20"), steps, data=data, checkpoints=folder, progress=Log())
     return {
         "model": "resnet20",
         "mode": name,

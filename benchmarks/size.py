@@ -45,6 +45,8 @@ PRICES = {
 }
 QPS = (-32, -28, -26, -24, -20)
 """Quantization parameters for NNCodec's."""
+HELD_OUT = 5000
+"""Training images to choose by."""
 LOSSES = (0.2, 0.5, 1.0, 2.0, 3.5)
 """Points of accuracy that may be lost, at which the two curves are compared."""
 IMAGES = Images(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), layout="NHWC")
@@ -84,12 +86,14 @@ def measured(model: str, data: Data, options: Namespace) -> Iterator[dict[str, A
         yield measure(model, "trained", training(options.epochs, prices), data)
 
 
-def samples() -> Data:
-    """CIFAR-10, the training images in a fixed random order, of which the first 1,024 calibrate."""
+def samples(*, choosing: bool = False) -> Data:
+    """CIFAR-10, the training images in a fixed random order; to choose by, the last of them stand in for the test's."""
     train, test = (np.load(data_file(f"cifar10_{part}.npz")) for part in ("train", "test"))
     order = np.random.default_rng(0).permutation(len(train["x"]))
-    labels = [part["y"].astype(np.int64) for part in (train, test)]
-    return Data.of(train["x"][order], labels[0][order], test["x"], labels[1], images=IMAGES)
+    x, y = train["x"][order], train["y"][order].astype(np.int64)
+    if choosing:
+        return Data.of(x[:-HELD_OUT], y[:-HELD_OUT], x[-HELD_OUT:], y[-HELD_OUT:], images=IMAGES)
+    return Data.of(x, y, test["x"], test["y"].astype(np.int64), images=IMAGES)
 
 
 def rounding(rate: float) -> Plan:

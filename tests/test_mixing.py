@@ -18,7 +18,7 @@ from whit.mixing import LayerBits, mix
 from whit.moments import Moments
 from whit.plan import Quantize, Rule
 from whit.progress import Progress
-from whit.sensitivity import predicted_growth, trials
+from whit.sensitivity import Trials, predicted_growth
 from whit.torch.network import TorchNetwork
 
 BYTE = whit.Int(bits=8, symmetric=False, per="tensor")
@@ -102,7 +102,7 @@ def test_what_hardly_matters_gets_the_fewest_bits(network: TorchNetwork, data: D
 def test_what_is_measured_is_the_divergence_with_that_layer_alone_rounded(network: TorchNetwork, data: Data) -> None:
     use = step(weights=whit.Int(bits=2))
     layers = network.graph().layers()
-    found = trials([use], layers, network, data.train, "cross_entropy", measured=True, progress=Progress())
+    found = Trials([use], layers, network, data.train, "cross_entropy", measured=True).run(Progress())
     logits = torch.from_numpy(network.predict(data.train, 64)).double()
     for layer, (trial,) in zip(layers, found, strict=True):
         alone = network.copy()
@@ -128,9 +128,7 @@ def test_a_prediction_falls_with_the_bits_as_what_is_measured_does(network: Torc
         np.array(
             [
                 [trial.growth for trial in layer]
-                for layer in trials(
-                    uses, layers, network, data.train, "cross_entropy", measured=one, progress=Progress()
-                )
+                for layer in Trials(uses, layers, network, data.train, "cross_entropy", measured=one).run(Progress())
             ]
         )
         for one in (True, False)

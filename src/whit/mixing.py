@@ -18,7 +18,7 @@ from whit.mixed import Mixed
 from whit.network import Network
 from whit.plan import Quantize, Rule, settings
 from whit.progress import Progress
-from whit.sensitivity import Trial, trials
+from whit.sensitivity import Trial, Trials
 from whit.store import Profile
 
 __all__ = ["LayerBits", "mix"]
@@ -75,7 +75,7 @@ def mix(
     layers = _choosing(step, graph, network)
     uses = [_use(step, bits) for bits in step.bits.choices]
     measured = step.bits.sensitivity == "measured"
-    tried = trials(uses, layers, network, samples, loss, measured=measured, progress=progress)
+    tried = Trials(uses, layers, network, samples, loss, measured=measured).run(progress)
     mixture = _Mixture(step, step.bits, tried)
     if step.bits.bops is not None:
         choice = mixture.within_bops(step.bits.bops, graph)

@@ -18,7 +18,7 @@ from whit.plan import Quantize
 from whit.progress import Progress
 from whit.ranges import Histogram
 
-__all__ = ["Trial", "predicted_growth", "trials"]
+__all__ = ["Trial", "Trials", "predicted_growth"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,40 +38,8 @@ class Trial:
     growth: float
 
 
-def trials(
-    uses: Sequence[Quantize],
-    layers: Sequence[Layer],
-    network: Network,
-    samples: Samples,
-    loss: Loss,
-    *,
-    measured: bool,
-    progress: Progress,
-) -> list[list[Trial]]:
-    """For every layer a trial of every use, in order.
-
-    Args:
-        uses: Settings without rules that differ in their bits, and so take the same samples and method.
-        layers: Each with weights of float32.
-        network: As it is now; it stays so.
-        samples: To observe on, the first ``uses[0].samples``.
-        loss: What grows: by the divergence of the outputs from what they are now.
-        measured: Run the network for each trial; else predict its growth from the moments of what the layer reads.
-        progress: Shows how far it is.
-    """
-    observer = _Observer(uses, layers, network, samples, loss, measured)
-    found: list[list[Trial]] = []
-    with progress.bar("measuring what bits are worth", len(layers) * len(uses)) as bar:
-        for layer in layers:
-            found.append([])
-            for trial in observer.trials(layer):
-                found[-1].append(trial)
-                bar.advance()
-    return found
-
-
-class _Observer:
-    """What is seen once and serves all trials."""
+class Trials:
+    """For every layer a trial of every use, in order; what is seen once serves them all."""
 
     def __init__(
         self,
@@ -80,9 +48,21 @@ class _Observer:
         network: Network,
         samples: Samples,
         loss: Loss,
+        *,
         measured: bool,
     ) -> None:
-        self.uses, self.network, self.samples, self.measured = uses, network, samples, measured
+        """See the network once.
+
+        Args:
+            uses: Settings without rules that differ in their bits, and so take the same samples and method.
+            layers: Each with weights of float32.
+            network: As it is now; it stays so.
+            samples: To observe on, the first ``uses[0].samples``.
+            loss: What grows: by the divergence of the outputs from what they are now.
+            measured: Run the network for each trial; else predict its growth from the moments of what the layer reads.
+        """
+        self.uses, self.layers, self.network, self.samples = uses, layers, network, samples
+        self.measured = measured
         self.loss: Loss = loss
         self.most = uses[0].samples
         self.costs: Mapping[str, Sensitivity] = {}
@@ -94,7 +74,18 @@ class _Observer:
         names = [name for names in self.read.values() for name in names]
         self.histograms: Mapping[str, Histogram] = network.observe(names, samples, self.most) if names else {}
 
-    def trials(self, layer: Layer) -> Iterator[Trial]:
+    def run(self, progress: Progress) -> list[list[Trial]]:
+        """The trials of each layer, one a use."""
+        found: list[list[Trial]] = []
+        with progress.bar("measuring what bits are worth", len(self.layers) * len(self.uses)) as bar:
+            for layer in self.layers:
+                found.append([])
+                for trial in self._of(layer):
+                    found[-1].append(trial)
+                    bar.advance()
+        return found
+
+    def _of(self, layer: Layer) -> Iterator[Trial]:
         weight = Weight(layer=layer.name, parameter=layer.weight, values=np.array(self.network.values()[layer.weight]))
         moments = self._moments(layer)
         for use in self.uses:

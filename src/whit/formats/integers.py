@@ -99,16 +99,7 @@ class Int(Format):
         return Format.are_codes(self, integers) and (self.has_zero or bool(integers.all()))
 
     def grid(self, low: Floats, high: Floats) -> tuple[Floats, Integers]:
-        """Scale and zero point of the grid that covers ``low`` to ``high`` and represents zero exactly.
-
-        Args:
-            low: Smallest values to cover, any shape, float32.
-            high: Largest values to cover, same shape.
-
-        Returns:
-            ``scale`` (float32, positive and not denormal) and ``zero_point`` (int32), of the shape of ``low``. Where
-            there is nothing but zero to cover, the scale is 1. Every number of the grid is finite.
-        """
+        """As ``Format.grid``; the zero point of a symmetric grid is 0, another is where ``low`` is the lowest code."""
         low = np.minimum(low, 0).astype(np.float32)
         high = np.maximum(high, 0).astype(np.float32)
         if self.symmetric:
