@@ -68,6 +68,24 @@ def test_the_gradients_are_those_of_the_papers(target: Int) -> None:
         assert float(learned.zero_point.grad) == pytest.approx(-scale * float((weights * (1 - inside)).sum()), rel=1e-4)
 
 
+@pytest.mark.parametrize("by_layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_how_images_lie_in_memory_changes_nothing(by_layout: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, by_y = torch.randn(2, 2, 3, 4, 5, generator=generator)
+    usual, other = (grid(Int(bits=3, per="tensor")) for _ in range(2))
+    last = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    x.requires_grad_()
+    y = other.round(last)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(y, usual.round(x))
+    y.backward(by_y.contiguous(memory_format=by_layout))
+    usual.round(x).backward(by_y)
+    assert last.grad is not None
+    assert x.grad is not None
+    assert torch.equal(last.grad, x.grad)
+    torch.testing.assert_close(other.log_scale.grad, usual.log_scale.grad)
+
+
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_the_gradients_are_the_slopes_of_what_rounding_gives_on_average(target: Int) -> None:
     # Rounded after a shift by chance of up to half a step, a value is on average itself within the grid, and the end of

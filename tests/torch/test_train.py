@@ -55,6 +55,30 @@ def test_training_on_labels_learns_them(optimizer: str) -> None:
     assert quality(net, samples) > 0.9
 
 
+class Convolution(nn.Module):
+    """Views what a convolution made, which fails where the channels lie last in memory, or reshapes it."""
+
+    def __init__(self, *, views: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.views, self.conv, self.head = views, nn.Conv2d(3, 4, 3), nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x).relu()
+        return self.head(x.view(-1, 16) if self.views else x.reshape(-1, 16))
+
+
+def test_a_module_that_views_its_images_trains_like_one_that_reshapes_them() -> None:
+    random = np.random.default_rng(0)
+    samples = Samples((random.normal(size=(64, 3, 4, 4)).astype(np.float32),), random.integers(0, 3, 64))
+    found: list[np.ndarray] = []
+    for views in (True, False):
+        net = TorchNetwork.of(Convolution(views=views), samples)
+        net.finetune_(Finetune(epochs=2, batch_size=16), samples, Accuracy(), Ledger(), net.copy(), Progress())
+        found.append(net.predict(samples))
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_masked_weights_stay_zero(decay: float) -> None:
     net, ledger, samples = trained(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from whit import _core
-from whit.formats import short
+from whit.formats import Floats, short
 from whit.ledger import RoundedActivation
 
 __all__ = ["LearnedGrid"]
@@ -27,21 +27,31 @@ class _Rounded(torch.autograd.Function):
         zero = int(zero_point.round().clamp(low, high))
         ctx.save_for_backward(x)
         step, least, most = ctx.grid = (float(scale), low - zero, high - zero)
-        rounded = _core.round_values(_flat(x), step, least, most, torch.get_num_threads())
-        return torch.from_numpy(rounded).view(x.shape)
+        rounded = _core.round_values(_flat(x, x), step, least, most, torch.get_num_threads())
+        return _shaped(rounded, x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (x,) = ctx.saved_tensors
         step, least, most = ctx.grid
-        found = _core.round_gradients(_flat(x), _flat(gradients[0]), step, least, most, torch.get_num_threads())
-        passed, to_scale, clamped = found
-        numbers = torch.tensor(to_scale), torch.tensor(-step * clamped)
-        return torch.from_numpy(passed).view(x.shape), *numbers, None, None
+        by_y = _flat(gradients[0], x)
+        passed, to_scale, clamped = _core.round_gradients(_flat(x, x), by_y, step, least, most, torch.get_num_threads())
+        return _shaped(passed, x), torch.tensor(to_scale), torch.tensor(-step * clamped), None, None
 
 
-def _flat(x: Tensor) -> Any:
-    return x.detach().contiguous().view(-1).numpy()
+def _flat(x: Tensor, like: Tensor) -> Floats:
+    """A tensor's values in the order in which those of another, of the same shape, lie in memory."""
+    return x.detach().permute(_outermost_first(like)).contiguous().view(-1).numpy()
+
+
+def _shaped(values: Floats, like: Tensor) -> Tensor:
+    """The inverse of ``_flat``; the result lies in memory as ``like`` does."""
+    axes = _outermost_first(like)
+    return torch.from_numpy(values).view([like.shape[axis] for axis in axes]).permute(np.argsort(axes).tolist())
+
+
+def _outermost_first(x: Tensor) -> list[int]:
+    return sorted(range(x.dim()), key=lambda axis: -x.stride(axis))
 
 
 class LearnedGrid:

@@ -75,11 +75,13 @@ def finetune_(
     trainable = Trainable(module, step, ledger)
     count = min(step.samples or len(samples), len(samples))
     steps = max(1, ceil(step.epochs * count / step.batch_size))
+    layout = _layout(module, samples)
     module.train()
     with seeded(step.seed), progress.bar("fine-tuning", steps) as bar:
         first = _resumed(trainable, kept)
         bar.advance(first)
-        for place, (inputs, targets) in zip(range(first, steps), _endless(samples, count, step, first), strict=False):
+        batches = _endless(samples, count, step, first, layout)
+        for place, (inputs, targets) in zip(range(first, steps), batches, strict=False):
             outputs = functional_call(module, trainable.effective(), inputs)
             value = _loss(outputs, targets, loss, step.distill, teacher(inputs) if teacher else None)
             if not torch.isfinite(value):
@@ -123,7 +125,22 @@ def _learning_rate(highest: float, done: float) -> float:
     return highest * (1 + cos(pi * (done - _WARM_UP) / (1 - _WARM_UP))) / 2
 
 
-def _endless(samples: Samples, count: int, step: Finetune, first: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+def _layout(module: nn.Module, samples: Samples) -> torch.memory_format:
+    """Channels last for images where the module can read it: convolutions then train a quarter faster on CPUs."""
+    head, *others = (torch.from_numpy(x) for x in samples.take(slice(0, 2))[0])
+    if head.dim() != 4:
+        return torch.contiguous_format
+    try:
+        with torch.no_grad():
+            module(head.contiguous(memory_format=torch.channels_last), *others)
+    except RuntimeError:  # x.view(...) of what it made, say; the same numbers in the usual order will do
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def _endless(
+    samples: Samples, count: int, step: Finetune, first: int, layout: torch.memory_format
+) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
     """Shuffled batches of the first ``count``, pass after pass, without the first ``first`` of them.
 
     What is left over at the end of a pass is left out.
@@ -136,7 +153,8 @@ def _endless(samples: Samples, count: int, step: Finetune, first: int) -> Iterat
         for places in batches[first:]:
             inputs, targets = samples.take(np.sort(places))
             head, *others = (torch.from_numpy(x) for x in inputs)
-            yield (augmented(head, step.augment), *others), torch.from_numpy(np.ascontiguousarray(targets))
+            head = augmented(head, step.augment).contiguous(memory_format=layout)
+            yield (head, *others), torch.from_numpy(np.ascontiguousarray(targets))
         first = max(0, first - len(batches))
 
 
