@@ -102,6 +102,7 @@ def quantizes(draw, nested=True):
             | st.builds(Entropy, steps=several)
         ),
         samples=draw(several),
+        correct_biases=draw(st.booleans()),
         rules=draw(rules(quantizes(nested=False))) if nested else (),
     )
 

@@ -248,7 +248,7 @@ def rounding(
             "rounded weights; put FoldBatchNorm before Quantize"
         )
     activations, skipped = _rounded_activations(step, chosen, graph, network, ledger, samples)
-    if any(use.method.observes for use in chosen.values()):
+    if any(use.observes for use in chosen.values()):
         weights, left = _rounded_in_turn(step, list(layers.values()), network, activations, samples, loss)
     else:
         weights, left = round_weights(step, _weights(list(layers.values()), network))
@@ -313,7 +313,7 @@ def _rounded_in_turn(
     chosen = settings(step, [layer.name for layer in layers])
     for layer, weight in zip(layers, _weights(layers, network), strict=True):
         use = chosen.get(layer.name)
-        if use is None or use.weights is None or not use.method.observes or weight.values.dtype != np.float32:
+        if use is None or use.weights is None or not use.observes or weight.values.dtype != np.float32:
             alone, left = round_weights(step, [weight], chosen)
             decisions += alone
             skipped += left
@@ -322,7 +322,7 @@ def _rounded_in_turn(
         cost = costs.get(layer.weight)
         moments = working.moments(layer, network, samples, step.samples, cost) if cost is not None else None
         if moments is None:
-            reason = "what it reads could not be seen; quantize it with method=Nearest() by a rule"
+            reason = "what it reads could not be seen; give it method=Nearest() and correct_biases=False by a rule"
             skipped.append(Skipped(step="quantize", layer=layer.name, reason=reason))
             continue
         made = observed_codes(use, layer, weight, moments, network)
@@ -334,10 +334,10 @@ def _rounded_in_turn(
 def observed_codes(
     use: Quantize, layer: Layer, weight: Weight, moments: Moments, network: Network
 ) -> list[Rounded | Assigned]:
-    """Codes of a weight whose method observes, and the bias that makes up for what its mean output loses."""
+    """Codes of a weight whose settings observe, and the bias that makes up for what its mean output loses."""
     assert use.weights is not None
     before = matrix(weight.values, weight.axis)
-    codes = use.method.quantize(before, use.weights, moments)
+    codes = use.method.quantize(before, use.weights, *([moments] if use.method.observes else []))
     rounded = Rounded.of(layer.weight, use.weights, weight.values.shape, codes)
     if layer.bias is None:
         return [rounded]

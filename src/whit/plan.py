@@ -103,6 +103,9 @@ class Quantize:
         method: How the codes of the weights are chosen.
         range: How much of the observed activations the grid covers.
         samples: How many training samples to observe activations on, and what layers read, at most.
+        correct_biases: Round layer by layer, and move each bias by what the layer's mean output loses through its own
+            rounding and all before it (Nagel et al. 2019). A layer without a bias keeps the loss; ``FoldBatchNorm``
+            gives one to most. Methods that observe do so in any case.
         bits: Layers choose how many bits their weights have, instead of those of ``weights``, under one budget; but for
             layers that a rule speaks of.
         target_bytes: With ``method=OptimalBrain(...)``: choose its ``rate`` so that the ``.whit`` file, if it were
@@ -116,6 +119,7 @@ class Quantize:
     method: Quantizer = Nearest()
     range: Range = MinMax()
     samples: int = 512
+    correct_biases: bool = False
     bits: Mixed | None = None
     target_bytes: int | None = None
     rules: tuple[Rule, ...] = ()
@@ -150,6 +154,11 @@ class Quantize:
         if self.bits is not None:
             self._check_bits(self.bits)
         self._check_rules()
+
+    @property
+    def observes(self) -> bool:
+        """Whether weights are rounded layer by layer, from what each reads."""
+        return self.method.observes or self.correct_biases
 
     def _check_rules(self) -> None:
         """Raise ``PlanError`` for a target that cannot be reached, and for rules that have one of their own."""

@@ -67,7 +67,7 @@ class Trials:
         self.most = uses[0].samples
         self.costs: Mapping[str, Sensitivity] = {}
         self.expected = network.predict(samples, self.most)
-        if uses[0].method.observes or not measured:
+        if uses[0].observes or not measured:
             self.costs = network.sensitivities([layer.weight for layer in layers], samples, self.most, loss)
         rounds = any(use.activations is not None for use in uses)
         self.read = _inputs(network.graph(), layers) if rounds and measured else {}
@@ -108,13 +108,13 @@ class Trials:
         cost = self.costs.get(layer.weight)
         if cost is None:
             return None
-        seen = layer if self.uses[0].method.observes else replace(layer, bias=None)
+        seen = layer if self.uses[0].observes else replace(layer, bias=None)
         return self.network.moments(seen, self.network, self.samples, self.most, cost)
 
     def _codes(
         self, use: Quantize, layer: Layer, weight: Weight, moments: Moments | None
     ) -> Sequence[Rounded | Assigned]:
-        if use.method.observes and moments is not None:
+        if use.observes and moments is not None:
             return observed_codes(use, layer, weight, moments, self.network)
         return round_weights(use, [weight])[0]
 

@@ -203,6 +203,7 @@ ACTIVATIONS = Int(bits=8, per="tensor", symmetric=False)
         (Quantize(activations=ACTIVATIONS), r"step 2, Quantize\(activations=...\): .*activations=None"),
         (Quantize(weights=None, activations=ACTIVATIONS), r"step 2, Quantize\(activations=...\)"),
         (Quantize(rules=(Rule(layers=".*", use=Quantize(activations=ACTIVATIONS)),)), r"step 2, Quantize\(activations"),
+        (Quantize(correct_biases=True), r"step 2, Quantize\(correct_biases=True\): .*correct_biases=False"),
         (Quantize(method=OptimalBrain()), r"step 2, Quantize\(method=OptimalBrain\(...\)\): .*method=Nearest"),
         (Finetune(epochs=1), "step 2, Finetune: .*your own loop"),
         (Finetune(epochs=1, distill=Distill()), "step 2, Finetune"),

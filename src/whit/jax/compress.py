@@ -133,6 +133,8 @@ def _check(step: Step, place: int) -> None:
             what, advice = "Quantize(activations=...)", "quantize weights alone with activations=None"
         case Quantize() if any(use.method.observes for use in (step, *_uses(step))):
             what, advice = "Quantize(method=OptimalBrain(...))", 'round to nearest with method=Nearest(clip="mse")'
+        case Quantize() if any(use.correct_biases for use in (step, *_uses(step))):
+            what, advice = "Quantize(correct_biases=True)", "leave biases as they are with correct_biases=False"
         case Finetune():
             what, advice = "Finetune", "drop the step and train the pytree with your own loop before whit.jax.compress"
         case _:
