@@ -29,10 +29,7 @@ from whit import Data, Distill, Finetune, FoldBatchNorm, Images, OptimalBrain, P
 
 
 class Prices(NamedTuple):
-    """Prices of a bit: of whit's curve, of the rounding that training begins with, and of training.
-
-    What a network has learned by heart it is sure of, so that the loss of a deeper one grows less with an error.
-    """
+    """Prices of a bit: of whit's curve, of the rounding that training begins with, and of training."""
 
     curve: str
     begin: float
@@ -40,8 +37,8 @@ class Prices(NamedTuple):
 
 
 PRICES = {
-    "resnet20": Prices("4e-9,6e-9,9e-9,1.4e-8,2e-8,3e-8", 2e-8, 1.2e-5),
-    "resnet56": Prices("1e-10,2e-10,4e-10,8e-10,1.6e-9", 1e-9, 4e-6),
+    "resnet20": Prices("1e-7,1.5e-7,2.2e-7,3.2e-7,5e-7,8e-7", 5.5e-7, 1.2e-5),
+    "resnet56": Prices("1.5e-8,3e-8,4.5e-8,6e-8,9e-8", 7e-8, 5e-6),
 }
 QPS = (-32, -28, -26, -24, -20)
 """Quantization parameters for NNCodec's."""

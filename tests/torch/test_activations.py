@@ -11,8 +11,9 @@ from torch.nn import functional as F
 import whit
 from whit.formats import Int
 from whit.ledger import RoundedActivation
-from whit.torch.activations import Tracker, activations_of, round_activations_
+from whit.torch.activations import Tracker, activations_of, interruptible, round_activations_
 from whit.torch.capture import capture
+from whit.torch.network import TorchNetwork
 
 BYTE = Int(bits=8, symmetric=False, per="tensor")
 
@@ -115,3 +116,32 @@ def test_after_an_error_in_the_network_the_next_pass_works() -> None:
     with pytest.raises(RuntimeError, match="channels"):
         module(torch.rand(2, 5, 8, 8))
     assert module(torch.rand(2, 3, 8, 8)).shape == (2, 4)
+
+
+class Interrupted(Small):
+    """Is interrupted after its first activation, as by Ctrl-C."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.relu(self.conv(x))
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_nothing_behind_that_sees_later_calls() -> None:
+    module = Interrupted().eval()
+    round_activations_(module, {"1.relu": decision("1.relu")})
+    with pytest.raises(KeyboardInterrupt), interruptible(module):
+        module(torch.zeros(2, 3, 8, 8))
+    assert torch.overrides._get_current_function_mode() is None
+
+
+def test_looking_at_what_a_layer_reads_leaves_nothing_behind() -> None:
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
+    samples = whit.Samples((x,), np.zeros(8, np.int64))
+    net = TorchNetwork.of(Small().eval(), samples)
+    layer = net.graph().layers()[0]
+    before = net.copy()
+    net.apply_([decision("1.relu")])
+    cost = net.sensitivities([layer.weight], samples, 8, "cross_entropy")[layer.weight]
+    assert net.moments(layer, before, samples, 8, cost) is not None
+    assert torch.overrides._get_current_function_mode() is None

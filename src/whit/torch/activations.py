@@ -20,7 +20,15 @@ from whit.ledger import RoundedActivation
 from whit.torch.fake_quantize import fake_quantize
 from whit.torch.learned_grid import LearnedGrid
 
-__all__ = ["INPUT", "RoundedActivations", "Tracker", "activations_of", "round_activations_", "unrounded"]
+__all__ = [
+    "INPUT",
+    "RoundedActivations",
+    "Tracker",
+    "activations_of",
+    "interruptible",
+    "round_activations_",
+    "unrounded",
+]
 
 INPUT = "input"
 """Inputs of the network are named ``input.0``, ``input.1``, ..."""
@@ -151,6 +159,20 @@ def unrounded(module: nn.Module) -> Generator[None]:
         yield
     finally:
         rounded.paused = False
+
+
+@contextmanager
+def interruptible(module: nn.Module) -> Generator[None]:
+    """Within, what is no ``Exception`` may leave a forward pass, an interrupt, say; torch calls no hooks then."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        rounded = activations_of(module)
+        if rounded is not None:
+            rounded.leave(module, (), None)
+        raise
 
 
 def round_activations_(module: nn.Module, decisions: Mapping[str, RoundedActivation]) -> None:

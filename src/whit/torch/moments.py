@@ -18,6 +18,7 @@ from whit.formats import Floats
 from whit.graph import Layer
 from whit.metrics import Loss
 from whit.moments import Moments, Sensitivity
+from whit.torch.activations import interruptible
 
 __all__ = ["moments", "sensitivities"]
 
@@ -30,6 +31,10 @@ _ARGUMENTS = {
 }
 _MOST = 1 << 16
 """Vectors that a layer's moments are taken over, about; on ResNet-20 a quarter of them does nearly as well."""
+_TEMPERATURE = 4.0
+"""Of the softmax whose curvature is taken, as in distillation. Of images that it knows by heart a network is so sure
+that at 1 a few hard ones would decide alone: measured on ResNet-56, at 4 the file is a tenth smaller at half a point
+lost."""
 _UNSEEN = 0.5
 """Times that a row of a table counts as looked up beside those that were seen: what no sample did, the next may."""
 
@@ -66,7 +71,7 @@ class _Calls(TorchFunctionMode):
 
 def _watch(module: nn.Module, inputs: Inputs, names: Sequence[str], visit: Callable[[str, Call], None]) -> Tensor:
     """Run a module and visit every use of the weights with these names."""
-    with _Calls({id(module.get_parameter(name)): name for name in names}, visit):
+    with _Calls({id(module.get_parameter(name)): name for name in names}, visit), interruptible(module):
         return module(*inputs)
 
 
@@ -133,7 +138,7 @@ def _probe(outputs: Tensor, loss: Loss, generator: torch.Generator) -> Tensor:
     signs = torch.randint(0, 2, outputs.shape, generator=generator).to(outputs.dtype) * 2 - 1
     if loss != "cross_entropy":
         return (outputs * signs).sum() * (2 / outputs[0].numel()) ** 0.5
-    likely = torch.softmax(outputs.detach(), dim=-1)
+    likely = torch.softmax(outputs.detach() / _TEMPERATURE, dim=-1)
     root = likely.sqrt() * signs
     share = (outputs.shape[-1] / outputs[0].numel()) ** 0.5
     return (outputs * (root - likely * root.sum(dim=-1, keepdim=True))).sum() * share

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from whit import _core
+from whit.data import Array
 from whit.formats import Floats, Int, bounds_between, short
 from whit.ledger import Rounded
 
 __all__ = ["RoundedWeight"]
+
+
+_WITHIN = 0.49
+"""How far from a code, in steps, a training starts at most."""
 
 
 class _Round(torch.autograd.Function):
@@ -102,6 +107,14 @@ class RoundedWeight:
         self.latent = self.levels[torch.from_numpy(places.astype(np.int64))].requires_grad_()
         self.zero = torch.full_like(self.zero, float(target.low + np.abs(levels).argmin()))
 
+    def start(self, before: Array) -> None:
+        """Start from the weight before it was rounded, moved as little as makes it round to the code it has."""
+        if before.shape != self.decision.shape or self.levels is not None:
+            return
+        with torch.no_grad():
+            wanted = torch.from_numpy(before).reshape(self.latent.shape) / self._wide(self.scale)
+            self.latent.copy_(wanted.clamp(self.latent - _WITHIN, self.latent + _WITHIN))
+
     def _rounded(self) -> Tensor:
         if self.levels is not None:
             return _Level.apply(self.latent, self.levels, self.bounds)  # type: ignore[no-any-return]
@@ -110,10 +123,12 @@ class RoundedWeight:
     def values(self) -> Tensor:
         """The weight, in its own shape."""
         scale = self.log_scale.exp() if self.learned else self.scale
-        columns = self.latent.shape[1]
-        wide = scale.repeat_interleave(self.block, dim=1)[:, :columns] if scale.shape[1] > 1 else scale
-        weight = (self._rounded() * wide).reshape(self.decision.shape)
+        weight = (self._rounded() * self._wide(scale)).reshape(self.decision.shape)
         return weight if self.mask is None else weight * self.mask
+
+    def _wide(self, scale: Tensor) -> Tensor:
+        """Scales as wide as the matrix, or one a row."""
+        return scale.repeat_interleave(self.block, dim=1)[:, : self.latent.shape[1]] if scale.shape[1] > 1 else scale
 
     def slow(self) -> None:
         """Divide the gradient of the scales as LSQ does, see ``LearnedGrid.slow``."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from whit.data import Array
 from whit.formats import is_short, short
 from whit.ledger import Ledger, Rounded, RoundedActivation
 from whit.plan import Finetune
@@ -25,14 +26,18 @@ class Trainable:
         optimizer: With a ``pace`` a group, its share of the learning rate.
     """
 
-    def __init__(self, module: nn.Module, step: Finetune, ledger: Ledger) -> None:
-        """Start from what the module and the ledger hold."""
+    def __init__(
+        self, module: nn.Module, step: Finetune, ledger: Ledger, unrounded: Mapping[str, Array] | None = None
+    ) -> None:
+        """Start from what the module and the ledger hold, and within its rounding from what a weight was before."""
         self.module = module
         self.step = step
         self.masks = {name: torch.from_numpy(decision.mask) for name, decision in ledger.masks().items()}
         self.rounded = {name: RoundedWeight(one, self.masks.get(name)) for name, one in ledger.rounded().items()}
         self.grids = {name: LearnedGrid(one) for name, one in ledger.activations().items() if step.trains != "codes"}
-        for weight in self.rounded.values():
+        for name, weight in self.rounded.items():
+            if unrounded and name in unrounded and step.rate == 0:  # a price for bits starts at codes that are cheap
+                weight.start(unrounded[name])
             weight.learned = step.trains != "codes" and weight.has_scale
         self.optimizer = self._optimizer()
         self._attach(self.grids)
