@@ -16,6 +16,7 @@ from whit.metrics import Accuracy, MeanAbsoluteError
 from whit.plan import Distill, Finetune, Prune, Quantize
 from whit.progress import Progress
 from whit.torch.network import TorchNetwork
+from whit.torch.rounded import RoundedWeight
 
 
 def problem(classes: int = 3) -> tuple[nn.Module, Samples]:
@@ -88,6 +89,29 @@ def test_masked_weights_stay_zero(decay: float) -> None:
         assert (net.values()[name][~decision.mask] == 0).all()
         assert (net.values()[name][decision.mask] != 0).all()
     assert quality(net, samples) > 0.8
+
+
+@pytest.mark.parametrize("target", [whit.Int(bits=2), whit.Int(bits=4, symmetric=False)], ids=str)
+def test_training_starts_at_the_weights_before_rounding_as_far_as_they_round_to_their_codes(target: whit.Int) -> None:
+    weights = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    (decision,), _ = decide.round_weights(Quantize(weights=target), [decide.Weight("a", "a.weight", weights)])
+    decision = replace(decision, codes=np.where(decision.codes == target.high, target.high - 1, decision.codes))
+    weight = RoundedWeight(decision, None)
+    before = weight.values()
+    weight.start(weights)
+    assert torch.equal(weight.values(), before)
+    steps, latent = weights / decision.scale, weight.latent.detach().numpy()
+    codes = decision.codes - decision.zero_point
+    near = np.abs(steps - codes) < 0.49
+    assert near.any()
+    assert not near.all()
+    np.testing.assert_allclose(latent[near], steps[near], rtol=1e-6)
+    np.testing.assert_allclose(latent[~near], (codes + 0.49 * np.sign(steps - codes))[~near], rtol=1e-6)
+
+
+def test_a_training_forgets_what_weights_were_before_rounding() -> None:
+    net, _, _ = trained(Finetune(epochs=0.1, batch_size=32), Quantize(weights=whit.Int(bits=4)))
+    assert not net.unrounded
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
