@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
-__all__ = ["Bar", "Progress", "Quiet"]
+__all__ = ["Bar", "Progress"]
 
 
 class Bar(Protocol):
@@ -27,6 +27,3 @@ class Progress:
 class _NoBar:
     def advance(self, steps: float = 1, note: str = "") -> None:
         """Nothing to show."""
-
-
-Quiet = Progress

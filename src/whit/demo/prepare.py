@@ -15,7 +15,7 @@ from whit.demo.limit import mean_absolute_error, posterior_mean_iq
 from whit.demo.network import make_network
 from whit.demo.training import train
 from whit.errors import OutputError, listed
-from whit.progress import Progress, Quiet
+from whit.progress import Progress
 
 __all__ = ["Prepared", "Settings", "prepare"]
 
@@ -93,7 +93,7 @@ def prepare(folder: str | Path, progress: Progress | None = None, *, settings: S
     Raises:
         OutputError: ``folder`` cannot be written, or holds files of these names that are not from here.
     """
-    folder, progress, settings = Path(folder), progress or Quiet(), settings or Settings()
+    folder, progress, settings = Path(folder), progress or Progress(), settings or Settings()
     try:
         _claim(folder, settings)
         _write_missing(folder, settings, progress)

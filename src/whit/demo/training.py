@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from whit.demo.answer_sheets import IQ_SPREAD, Floats
 from whit.errors import DataError
-from whit.progress import Progress, Quiet
+from whit.progress import Progress
 
 __all__ = ["predict", "train"]
 
@@ -42,7 +42,7 @@ def train(
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=steps + 1, pct_start=0.2)
     done = 0
     network.train()
-    with (progress or Quiet()).bar("training", steps) as bar:
+    with (progress or Progress()).bar("training", steps) as bar:
         for done, (sheets, iq) in zip(range(1, steps + 1), batches, strict=False):
             error = _step(network, optimizer, *_tensors(sheets, iq))
             cycle.step()

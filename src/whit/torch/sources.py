@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from whit.errors import ModelError, WeightsError, listed
+from whit.finite import check_finite
 from whit.lookup import made_by
 from whit.torch.exported import open_exported
 
@@ -68,9 +69,7 @@ def load_weights_(module: nn.Module, path: str | Path) -> None:
     ]
     if problems:
         raise WeightsError(f"{path} does not fit {type(module).__name__}: {'; '.join(problems)}")
-    bad = {name: int((~torch.isfinite(x)).sum()) for name, x in values.items() if x.is_floating_point()}
-    if found := [f"{name} ({count})" for name, count in bad.items() if count]:
-        raise WeightsError(f"{path} holds NaN or infinite weights: {listed(found, most=20)}")
+    check_finite({name: int((~torch.isfinite(x)).sum()) for name, x in values.items()}, holder=str(path))
     module.load_state_dict(values, strict=False)
 
 
