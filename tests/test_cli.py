@@ -93,6 +93,20 @@ def test_export_writes_the_onnx_of_the_run(tiny_run: tuple[Path, str], tmp_path:
     np.testing.assert_array_equal(runtime.open_onnx(out)(x), expected)
 
 
+def test_export_for_another_runtime_compares_it_on_data(
+    tiny_run: tuple[Path, str], in_tiny_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="pip install 'whit[openvino]'")
+    model, out = tiny_run[0] / "model.whit", tmp_path / "new" / "exported.xml"
+    fails(whit("export", model, "--to", "openvino", "--out", out), "give samples")
+    options = ["--scale", "0.0039", "--mean", "0.5,0.5,0.5", "--layout", "NHWC"]
+    outcome = whit("export", model, "--to", "openvino", "--out", out, "--data", "data.npz", *options)
+    assert outcome.exit_code == 0, outcome.output
+    assert out.exists()
+    assert out.with_suffix(".bin").exists()
+    assert "openvino and the network agree on" in outcome.stdout
+
+
 def test_export_replaces_only_with_overwrite_and_never_its_own_source(
     tiny_run: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -100,7 +114,7 @@ def test_export_replaces_only_with_overwrite_and_never_its_own_source(
     out.write_text("mine")
     fails(whit("export", model, "--to", "onnx", "--out", out), "exists already", "--overwrite")
     assert out.read_text() == "mine"
-    fails(whit("export", model, "--to", "onnx", "--out", model, "--overwrite"), "exists already")
+    fails(whit("export", model, "--to", "onnx", "--out", model, "--overwrite"), "is the file to export")
     assert whit("export", model, "--to", "onnx", "--out", out, "--overwrite").exit_code == 0
     assert out.stat().st_size > 1000
 

@@ -25,7 +25,7 @@ LAYERS = (
     ("sensitivity",),
     ("mixing",),
     ("compress", "saving"),
-    ("jax", "output", "table"),
+    ("jax", "output", "table", "export"),
     ("bench", "inspection", "demo"),
     ("cli",),
     ("__main__", "__init__"),

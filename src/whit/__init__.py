@@ -13,6 +13,7 @@ from whit.errors import (
     WeightsError,
     WhitError,
 )
+from whit.export import Exported, export
 from whit.formats import Codebook, Float, Int
 from whit.ledger import Ledger
 from whit.metrics import Metric
@@ -30,6 +31,7 @@ __all__ = [
     "DataError",
     "Distill",
     "Entropy",
+    "Exported",
     "FileError",
     "Finetune",
     "Float",
@@ -58,6 +60,7 @@ __all__ = [
     "WeightsError",
     "WhitError",
     "compress",
+    "export",
     "formats",
     "load",
     "load_plan",

@@ -66,10 +66,11 @@ class Profile(StrEnum):
     FAST = "fast"
 
 
-class Target(StrEnum):
+class Runtime(StrEnum):
     """What a ``.whit`` file can be exported to."""
 
     ONNX = "onnx"
+    OPENVINO = "openvino"
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -81,6 +82,10 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 _Threads = Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime when latency is measured.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")]
+_Scale = Annotated[float | None, typer.Option(help="Images are multiplied by this first, e.g. 0.00392157 for bytes.")]
+_Mean = Annotated[str | None, typer.Option(help="Then subtracted: one number a channel, a,b,c.")]
+_Std = Annotated[str | None, typer.Option(help="Then divided by: one number a channel, a,b,c.")]
+_Layout = Annotated[Layout | None, typer.Option(help="Order of the images' axes; the model reads NCHW.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
@@ -99,12 +104,10 @@ def compress(
     keep_original: Annotated[
         bool, typer.Option("--keep-original", help="Write original.onnx too, for whit bench to compare with.")
     ] = False,
-    scale: Annotated[
-        float | None, typer.Option(help="Images are multiplied by this first, e.g. 0.00392157 for bytes.")
-    ] = None,
-    mean: Annotated[str | None, typer.Option(help="Then subtracted: one number a channel, a,b,c.")] = None,
-    std: Annotated[str | None, typer.Option(help="Then divided by: one number a channel, a,b,c.")] = None,
-    layout: Annotated[Layout | None, typer.Option(help="Order of the images' axes; the model reads NCHW.")] = None,
+    scale: _Scale = None,
+    mean: _Mean = None,
+    std: _Std = None,
+    layout: _Layout = None,
     threads: _Threads = 1,
     profile: Annotated[
         Profile, typer.Option(help="small: fewest bytes; fast: some 4 % more, read several times faster.")
@@ -209,21 +212,33 @@ def bench(
 @app.command()
 def export(
     file: Annotated[Path, typer.Argument(help="A .whit file.")],
-    to: Annotated[Target, typer.Option(help="What to write.")],
+    to: Annotated[Runtime, typer.Option(help="The runtime to write for.")],
     out: Annotated[Path | None, typer.Option(help="The file to write; by default FILE with another ending.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Samples to compare on, .npz or package.module:make_data; needed for all but onnx."),
+    ] = None,
+    scale: _Scale = None,
+    mean: _Mean = None,
+    std: _Std = None,
+    layout: _Layout = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Write the network in a .whit file in another format. Needs no framework."""
-    from whit.store import read, write_whole
-    from whit.table import bytes_text
+    """Write the network in a .whit file for another runtime, and compare it there. Needs no framework."""
+    from whit.export import export as run
+    from whit.export import exporters
+    from whit.inputs import samples_from
+    from whit.table import bytes_text, share_text
 
-    path = out or file.with_suffix(f".{to.value}")
-    if path.exists() and (not overwrite or path.samefile(file)):
-        raise OutputError(f"{path} exists already; choose another name with --out, or replace it with --overwrite")
-    content = read(file).onnx()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
-    typer.echo(f"Written to {path}, {bytes_text(len(content))}.")
+    exporter = exporters()[to.value]
+    path = out or file.with_suffix(exporter.suffix)
+    if path.exists() and path.samefile(file):
+        raise OutputError(f"{path} is the file to export; choose another name with --out")
+    samples = None if data is None else samples_from(data, _images(scale, mean, std, layout))
+    made = run(file, path, to=exporter, samples=samples, overwrite=overwrite, progress=Bars())
+    typer.echo(f"Written to {path}, {bytes_text(made.bytes)}.")
+    if made.parity is not None:
+        typer.echo(f"{to.value} and the network agree on {share_text(made.parity.agreement)} of the samples.")
 
 
 @app.command()

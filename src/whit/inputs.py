@@ -4,11 +4,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from whit.data import Array, Data, Images, arrays
+from whit.data import Array, Data, Images, Samples, arrays
 from whit.errors import DataError
 from whit.lookup import made_by
 
-__all__ = ["data_from"]
+__all__ = ["data_from", "samples_from"]
 
 
 def data_from(where: str, test: str | None = None, images: Images | None = None) -> Data:
@@ -37,6 +37,16 @@ def data_from(where: str, test: str | None = None, images: Images | None = None)
     if isinstance(judged, Data):
         raise DataError(f"{test} returns whit.Data; test data are (x, y)")
     return Data.of(*train, *judged, images=images)
+
+
+def samples_from(where: str, images: Images | None = None) -> Samples:
+    """Samples to compare on, from what ``data_from`` takes: all of them, or the test samples of a ``whit.Data``.
+
+    Raises:
+        DataError: As ``data_from``.
+    """
+    found = _found(where)
+    return data_from(where, images=images).test if isinstance(found, Data) else Data.of(*found, *found, images).test
 
 
 def _found(where: str) -> Data | tuple[Any, Array]:

@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from math import ceil
@@ -18,9 +18,19 @@ from whit.errors import ParityError
 from whit.metrics import Accuracy, Metric
 from whit.network import Network
 from whit.progress import Progress
-from whit.runtime import Session
 
-__all__ = ["Figures", "Latency", "Parity", "latencies", "machine", "parity", "predictions", "versions", "weights"]
+__all__ = [
+    "Figures",
+    "Latency",
+    "Parity",
+    "agreement",
+    "latencies",
+    "machine",
+    "parity",
+    "predictions",
+    "versions",
+    "weights",
+]
 
 _BATCH = 256
 _LEAST_AGREEMENT = 0.99
@@ -80,7 +90,7 @@ def weights(network: Network) -> tuple[int, int]:
     return sum(x.size for x in parameters), sum(int(np.count_nonzero(x)) for x in parameters)
 
 
-def predictions(session: Session, samples: Samples, progress: Progress, what: str) -> Array:
+def predictions(session: Callable[..., Array], samples: Samples, progress: Progress, what: str) -> Array:
     """A session's outputs for all samples."""
     parts: list[Array] = []
     with progress.bar(what, ceil(len(samples) / _BATCH)) as bar:
@@ -90,7 +100,9 @@ def predictions(session: Session, samples: Samples, progress: Progress, what: st
     return np.concatenate(parts)
 
 
-def latencies(sessions: Sequence[Session], inputs: tuple[Array, ...], *, seconds: float = 3.0) -> list[Latency]:
+def latencies(
+    sessions: Sequence[Callable[..., Array]], inputs: tuple[Array, ...], *, seconds: float = 3.0
+) -> list[Latency]:
     """Time for one call of each session, taken in turns so that the machine's moods meet all alike.
 
     Args:
@@ -114,26 +126,38 @@ def latencies(sessions: Sequence[Session], inputs: tuple[Array, ...], *, seconds
     ]
 
 
-def parity(framework: Array, runtime: Array, metric: Metric) -> Parity:
+def agreement(expected: Array, found: Array, metric: Metric, tolerance: float = 0.01) -> Parity:
     """Compare outputs, sample by sample.
+
+    Args:
+        expected: Outputs ``(samples, ...)``.
+        found: Outputs of the same shape.
+        metric: Labels are compared where it is accuracy, else values.
+        tolerance: How far values may be apart, as a share of the standard deviation of what is expected.
+
+    >>> agreement(np.array([[0.0, 1.0]]), np.array([[0.25, 1.0]]), Accuracy())
+    Parity(max_abs=0.25, mean_abs=0.125, agreement=1.0)
+    """
+    difference = np.abs(expected.astype(np.float64) - found)
+    if isinstance(metric, Accuracy):
+        agree = expected.argmax(axis=-1) == found.argmax(axis=-1)
+    else:
+        agree = difference <= tolerance * max(float(expected.std()), 1e-12)
+    agree = np.array(agree).reshape(len(difference), -1).all(axis=1)
+    return Parity(max_abs=float(difference.max()), mean_abs=float(difference.mean()), agreement=float(agree.mean()))
+
+
+def parity(framework: Array, runtime: Array, metric: Metric) -> Parity:
+    """How far ONNX Runtime is from the framework, which must not be far.
 
     Raises:
         ParityError: Fewer than 99 of 100 samples agree, and more than one does not.
-
-    >>> parity(np.array([[0.0, 1.0]]), np.array([[0.25, 1.0]]), Accuracy())
-    Parity(max_abs=0.25, mean_abs=0.125, agreement=1.0)
     """
-    difference = np.abs(framework.astype(np.float64) - runtime)
-    if isinstance(metric, Accuracy):
-        agree = framework.argmax(axis=-1) == runtime.argmax(axis=-1)
-    else:
-        agree = difference <= 0.01 * max(float(framework.std()), 1e-12)
-    agree = np.array(agree).reshape(len(difference), -1).all(axis=1)
-    wrong = int((~agree).sum())
-    found = Parity(max_abs=float(difference.max()), mean_abs=float(difference.mean()), agreement=float(agree.mean()))
+    found = agreement(framework, runtime, metric)
+    wrong = round((1 - found.agreement) * len(framework))
     if not found.agreement >= _LEAST_AGREEMENT and wrong > 1:
         raise ParityError(
-            f"ONNX Runtime's outputs disagree with the framework's on {wrong} of {len(difference)} test samples "
+            f"ONNX Runtime's outputs disagree with the framework's on {wrong} of {len(framework)} test samples "
             f"(largest difference {found.max_abs:.4g}), so the file would not be the network that was judged. On CPUs "
             "without VNNI, 8-bit weights saturate: give the weights reduce_range = true"
         )
@@ -143,7 +167,7 @@ def parity(framework: Array, runtime: Array, metric: Metric) -> Parity:
 def versions() -> dict[str, str]:
     """Versions of what takes part in a measurement."""
     found = {"python": platform.python_version()}
-    for name in ("whit", "numpy", "onnxruntime", "onnx", "torch", "jax"):
+    for name in ("whit", "numpy", "onnxruntime", "onnx", "torch", "jax", "openvino"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -23,6 +23,7 @@ __all__ = [
     "print_result",
     "quality_text",
     "ratio",
+    "share_text",
     "table",
 ]
 
@@ -105,7 +106,7 @@ def notes(result: Result[Any]) -> list[str]:
     """Lines to stand below the table: parity, and what was skipped, one line a reason."""
     parity = result.parity
     lines = [
-        f"ONNX Runtime and the framework agree on {_share(parity.agreement)} of the test samples; outputs differ",
+        f"ONNX Runtime and the framework agree on {share_text(parity.agreement)} of the test samples; outputs differ",
         f"by {parity.mean_abs:.2g} on average, {parity.max_abs:.2g} at most.",
     ]
     lines += _bits(result)
@@ -166,6 +167,15 @@ def latency_text(time: Latency) -> str:
     return f"{time.median:.3f} ms ({_range(time)})"
 
 
+def share_text(value: float) -> str:
+    """A share for people.
+
+    >>> share_text(1.0), share_text(0.9973)
+    ('all', '99.73 %')
+    """
+    return "all" if value == 1 else f"{value:.2%}".replace("%", " %")
+
+
 def ratio(before: float, after: float, less: str = "faster", more: str = "slower") -> str:
     """How two amounts compare.
 
@@ -191,7 +201,3 @@ def _quality_change(metric: Metric, before: float, after: float) -> str:
 
 def _range(time: Latency) -> str:
     return f"{time.low:.3f}-{time.high:.3f}"
-
-
-def _share(value: float) -> str:
-    return "all" if value == 1 else f"{value:.2%}".replace("%", " %")

@@ -1,0 +1,88 @@
+"""OpenVINO IR: an ``.xml`` with the graph and a ``.bin`` with the weights, which stay integers."""
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from whit.data import Array
+from whit.errors import ModelError
+from whit.export.exporter import Exporter, Runs, Source, package
+from whit.formats import Float, Int
+from whit.ledger import Rounded
+
+__all__ = ["OpenVino"]
+
+
+class OpenVino(Exporter):
+    """Intermediate representation of OpenVINO, read from whit's ONNX model.
+
+    OpenVINO merges a rounded sum into the convolution before it and rounds once where ONNX Runtime rounds twice, so its
+    outputs differ by a little more than the order of sums explains; both are as near to the network before rounding.
+
+    The batch size stays free. ``openvino.Core().read_model(path)`` and ``reshape`` fix it, which is faster for small
+    networks.
+    """
+
+    name: ClassVar[str] = "openvino"
+    suffix: ClassVar[str] = ".xml"
+    companions: ClassVar[tuple[str, ...]] = (".bin",)
+
+    def write(self, source: Source, path: Path) -> tuple[Path, ...]:
+        """Write the ``.xml``, and the ``.bin`` beside it."""
+        openvino = package("openvino", "openvino")
+        for weight in source.ledger.rounded().values():
+            _check(weight)
+        # What openvino.convert_model does too, which reports its use and is not called for that.
+        offline = package("openvino._offline_transformations", "openvino")
+        try:
+            model = openvino.Core().read_model(source.onnx, b"")
+            # Chains of QuantizeLinear and DequantizeLinear become one FakeQuantize each, as OpenVINO's own tools write.
+            offline.apply_moc_transformations(model, cf=True, smart_reshape=False)
+            # Otherwise OpenVINO rounds what linear layers with integer weights read on its own account.
+            model.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+            openvino.save_model(model, str(path), compress_to_fp16=False)
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO cannot read the network: {str(error).strip().splitlines()[-1]}") from error
+        path.write_bytes(re.sub(rb">\s+<", b"><", path.read_bytes()))  # a fifth of it is indentation
+        return path, path.with_suffix(".bin")
+
+    def open(self, path: Path, *, threads: int) -> Runs:
+        """Compile it for the CPU, what is not rounded in float32."""
+        openvino = package("openvino", "openvino")
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        return _Compiled(openvino.Core().compile_model(str(path), "CPU", settings))
+
+
+def _check(weight: Rounded) -> None:
+    """Raise unless a weight's codes stay codes: OpenVINO makes float32 of what it has to look up or to widen."""
+    target = weight.target
+    if isinstance(target, Int):
+        columns = weight.codes.shape[1]
+        if target.bits <= 8 and (target.per != "group" or columns % target.block(columns) == 0):
+            return
+        nearest = "Int(bits=8)" if target.bits > 8 else f"Int(bits={target.bits})"
+    elif isinstance(target, Float) and target.bits == 8 and target.per != "group":
+        return
+    else:
+        nearest = f"Int(bits={4 if target.table(weight.codebook).size <= 16 else 8})"
+    raise ModelError(
+        f"OpenVINO cannot hold {weight.parameter} {weight.shape} as {target}: it would store float32. Quantize it with "
+        f"{nearest}"
+    )
+
+
+class _Compiled:
+    """OpenVINO leaves out inputs that nothing reads, so those that it has are found by name."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.request: Any = compiled.create_infer_request()
+        names: list[str] = [port.get_any_name() for port in compiled.inputs]
+        self.places = [int(name.partition("_")[2] or 0) for name in names]
+
+    def __call__(self, *inputs: Array) -> Array:
+        read = [inputs[place] for place in self.places]
+        return np.array(self.request.infer(read, share_inputs=True, share_outputs=True)[0])

@@ -1,0 +1,99 @@
+"""OpenVINO IR: every number format arrives as it was decided, in files as small as they should be."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import whit
+from whit import Codebook, Int, ModelError, Quantize, formats
+from whit.data import Array
+from whit.formats import Format
+
+openvino = pytest.importorskip("openvino", reason="pip install 'whit[openvino]'")
+
+BYTE = Int(bits=8, symmetric=False, per="tensor")
+WEIGHTS: list[Format] = [
+    *(Int(bits=bits, per=per) for bits in (2, 4, 8) for per in ("tensor", "channel")),  # type: ignore[arg-type]
+    Int(bits=4, symmetric=False),
+    Int(bits=8, symmetric=False),
+    Int(bits=4, per="group", group_size=1),
+    Int(bits=8, symmetric=False, per="group", group_size=1),
+    formats.FP8_E4M3,
+    formats.FP8_E5M2,
+]
+REFUSED = [
+    (Int(bits=12), "Int(bits=8)"),
+    # The first convolution has rows of 27 weights.
+    (Int(bits=4, per="group", group_size=16), "Int(bits=4)"),
+    (formats.FP16, "Int(bits=8)"),
+    (formats.FP6_E2M3, "Int(bits=8)"),
+    (formats.MXFP4, "Int(bits=4)"),
+    (Codebook(k=16), "Int(bits=4)"),
+]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+def test_weights_of_every_format_run_as_in_onnx_runtime(
+    weights: Format, rounded: Any, samples: Array, tmp_path: Path
+) -> None:
+    made = whit.export(rounded(Quantize(weights=weights)), tmp_path / "out.xml", to="openvino", samples=samples)
+    # Only weights are rounded, and these in the same way: what is left is the order of sums.
+    assert made.parity is not None
+    assert made.parity.max_abs < 1e-4
+
+
+@pytest.mark.parametrize("weights", [Int(bits=8, reduce_range=True), Int(bits=4, per="tensor")], ids=str)
+def test_layers_run_in_integers(weights: Int, rounded: Any, samples: Array, tmp_path: Path) -> None:
+    source = rounded(Quantize(weights=weights, activations=BYTE))
+    made = whit.export(source, tmp_path / "out.xml", to="openvino", samples=samples)
+    assert made.files == (tmp_path / "out.xml", tmp_path / "out.bin")
+    assert made.bytes == sum(file.stat().st_size for file in made.files)
+    compiled = openvino.Core().compile_model(str(made.files[0]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    facts = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
+    layers = [one for one in facts if one["layerType"].astype(str) in ("Convolution", "FullyConnected")]
+    assert len(layers) == 6
+    assert {one["runtimePrecision"].astype(str) for one in layers} <= {"u8", "i8"}
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_weights_are_stored_as_their_codes(bits: int, rounded: Any, samples: Array, tmp_path: Path) -> None:
+    source = rounded(Quantize(weights=Int(bits=bits)))
+    made = whit.export(source, tmp_path / "out.xml", to="openvino", samples=samples)
+    parameters = 3 * 16 * 9 + 16 * 16 * 9 + 16 * 9 + 16 * 32 + 48 * 64 + 64 * 5
+    rows = 16 + 16 + 16 + 32 + 64 + 5
+    # Scales and biases are float32; beside them there are only shapes and the like.
+    codes = made.files[1].stat().st_size - 8 * rows
+    assert parameters * bits / 8 <= codes < parameters * bits / 8 + 300
+
+
+@pytest.mark.parametrize(("weights", "nearest"), REFUSED, ids=str)
+def test_what_would_be_stored_as_float32_is_refused(
+    weights: Format, nearest: str, rounded: Any, samples: Array, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=re.escape(f"float32. Quantize it with {nearest}")):
+        whit.export(rounded(Quantize(weights=weights)), tmp_path / "out.xml", to="openvino", samples=samples)
+    assert not (tmp_path / "out.bin").exists()
+
+
+def test_several_inputs_arrive_in_their_order(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    from whit.export import Source
+    from whit.export.openvino import OpenVino
+    from whit.ledger import Ledger
+
+    names = [f"input_{place}" for place in range(12)]
+    nodes = [helper.make_node("Sub", ["input_11", "input_2"], ["output"])]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in names]
+    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 2])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, [output]), opset_imports=[helper.make_opsetid("", 21)]
+    )
+    source = Source(onnx=model.SerializeToString(), ledger=Ledger(), module=None, example=())
+    exporter = OpenVino()
+    runs = exporter.open(exporter.write(source, tmp_path / "m.xml")[0], threads=1)
+    x = [np.full((3, 2), place, np.float32) for place in range(12)]
+    np.testing.assert_array_equal(runs(*x), np.full((3, 2), 9, np.float32))
