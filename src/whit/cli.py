@@ -91,7 +91,9 @@ _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing el
 
 @app.command()
 def compress(
-    model: Annotated[str, typer.Argument(help="package.module:factory, or a .pt2 file of torch.export.save.")],
+    model: Annotated[
+        str, typer.Argument(help="package.module:factory, an .onnx file, or a .pt2 file of torch.export.save.")
+    ],
     data: Annotated[str, typer.Option(help=".npz with arrays x and y, or package.module:make_data.")],
     plan: Annotated[Path, typer.Option(help="TOML file with the steps.")],
     out: Annotated[Path, typer.Option(help="Folder for model.whit, model.onnx, plan.toml and result.json.")],
@@ -159,6 +161,10 @@ def _images(scale: float | None, mean: str | None, std: str | None, layout: Layo
 
 
 def _model(where: str, weights: Path | None, bars: Bars) -> object:
+    if where.endswith(".onnx"):
+        if weights is not None:
+            raise ModelError(f"{where} holds its weights itself; leave out --weights")
+        return where
     with bars.bar("loading the network", 1):
         try:
             from whit.torch.sources import model_from

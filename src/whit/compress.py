@@ -1,6 +1,5 @@
 """Run a plan on a network: decide, apply, record, and measure what comes out."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 
 from whit import decide, measure, store
-from whit.data import Array, Data, Samples, as_data
+from whit.data import Array, Data, as_data
 from whit.decide import Cut, Skipped
 from whit.errors import ModelError, PlanError, listed
+from whit.frontends import network_of
 from whit.graph import Graph
 from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
 from whit.measure import Figures, Parity
@@ -42,7 +42,7 @@ class Result(Generic[Model]):
     """A compressed network, with the proof.
 
     Attributes:
-        model: The network, an instance of the class that was given.
+        model: The network, an instance of the class that was given; of an ONNX file, a ``torch.nn.Module``.
         plan: What was done.
         ledger: What was decided, in replay order.
         bits: Of every layer that chose its bits (``Quantize(bits=Mixed(...))``) which, and what they cost.
@@ -75,7 +75,7 @@ class Result(Generic[Model]):
 
 
 def compress(
-    model: Model,
+    model: Model | str | Path,
     plan: Plan | Step,
     *,
     data: Data | tuple[Array, Array],
@@ -88,7 +88,7 @@ def compress(
     """Compress a network by a plan, and measure the file that comes out.
 
     Args:
-        model: A ``torch.nn.Module``; it is not changed.
+        model: A ``torch.nn.Module``, which is not changed, or the path of an ``.onnx`` file.
         plan: What to do.
         data: Training samples to calibrate and fine-tune on and test samples for the last number, or ``(x, y)``, of
             which a fifth is held out for testing.
@@ -114,7 +114,7 @@ def compress(
     plan = plan if isinstance(plan, Plan) else Plan(plan)
     data = as_data(data)
     metric = named(metric)
-    original = _network(model, data.train)
+    original = network_of(model, data.train)
     _check(original, data, metric)
     about = {"plan": dumps(plan), "metric": metric.name, "versions": measure.versions()}
     run = _Run(original, data, metric, progress, about, profile)
@@ -142,18 +142,6 @@ def compress(
             threads=threads,
             bits=tuple(run.bits),
         )
-
-
-def _network(model: object, samples: Samples) -> Network:
-    """The frontend of the framework that a model belongs to; a framework nobody imported is not asked."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module):
-        from whit.torch.network import TorchNetwork
-
-        return TorchNetwork.of(cast(Any, model), samples)
-    raise ModelError(
-        f"whit.compress takes a torch.nn.Module, not {type(model).__name__}; for a JAX pytree use whit.jax.compress"
-    )
 
 
 def _check(network: Network, data: Data, metric: Metric) -> None:

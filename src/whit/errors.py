@@ -7,7 +7,7 @@ WhitError
 │   └── WeightsError     a weights file whose names or shapes are not the network's
 ├── FileError        a file that is not a .whit, is cut short or was changed
 ├── OutputError      an output that exists already or cannot be written
-└── ParityError      the exported network does not compute what the framework's network computes
+└── ParityError      runtime and framework do not compute the same from a file that was written or read
 
 Every message says what was given, what it conflicts with and what to do next.
 """

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from whit.errors import ModelError, OutputError, WeightsError, listed
+from whit.frontends import module_in
 from whit.ledger import Ledger
 from whit.store import read, write_whole
 
@@ -35,26 +36,31 @@ def save(result: HasFile, path: str | Path, *, overwrite: bool = False) -> None:
     write_whole(path, result.file)
 
 
-def load(path: str | Path, *, into: Model) -> Model:
+def load(path: str | Path, *, into: Model | str | Path) -> Model:
     """A copy of ``into`` as the compressed network in a ``.whit`` file.
 
     Args:
         path: The file.
         into: A fresh instance of the class that was compressed (it is not changed), or for JAX a pytree of the same
-            structure, whose arrays may be ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` gives them.
+            structure, whose arrays may be ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` gives them, or the path of the
+            ``.onnx`` file that was compressed.
 
     Raises:
         FileError: The file cannot be read.
-        ModelError: ``into`` is neither.
+        ModelError: ``into`` is none of these, or its file cannot be read.
         WeightsError: The file holds another network; missing and surplus names are listed.
     """
     ledger = read(path).ledger()
+    if isinstance(into, str | Path):
+        return _into_module(ledger, module_in(into), path)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(into, torch.nn.Module):
         return _into_module(ledger, into, path)
     if "jax" in sys.modules and (names := _names_in_pytree(into)):
         return _into_pytree(ledger, into, names, path)
-    raise ModelError(f"whit.load takes a torch.nn.Module or a JAX pytree to load into, not {type(into).__name__}")
+    raise ModelError(
+        f"whit.load takes a torch.nn.Module, an .onnx file or a JAX pytree to load into, not {type(into).__name__}"
+    )
 
 
 def _into_module(ledger: Ledger, into: Model, path: str | Path) -> Model:

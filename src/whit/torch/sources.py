@@ -31,10 +31,10 @@ def model_from(where: str, weights: str | Path | None = None) -> nn.Module:
     """
     if where.endswith(".pt2"):
         module = open_exported(where)
-    elif where.endswith(_PICKLED) or where.endswith(".onnx"):
+    elif where.endswith(_PICKLED):
         raise ModelError(
-            f"{where} is not read: whit takes package.module:factory with --weights FILE.safetensors, or a .pt2 "
-            "file of torch.export.save"
+            f"{where} is not read: whit takes package.module:factory with --weights FILE.safetensors, a .pt2 file of "
+            "torch.export.save, or an .onnx file"
         )
     else:
         module = made_by(where, "a torch.nn.Module", ModelError)

@@ -1,0 +1,54 @@
+"""The network behind what a caller gives: a module of a framework, or an ONNX file."""
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from whit.data import Samples
+from whit.errors import ModelError
+from whit.network import Network
+
+__all__ = ["module_in", "network_of"]
+
+
+def network_of(model: object, samples: Samples) -> Network:
+    """A copy of a network for whit to edit, having seen that it runs on ``samples``.
+
+    Args:
+        model: A ``torch.nn.Module``, or the path of an ``.onnx`` file. A framework nobody imported is not asked.
+        samples: What the network reads.
+
+    Raises:
+        ModelError, DataError: It is neither, or cannot be read or run.
+        ParityError: The file, as it was read, does not compute what ONNX Runtime computes from it.
+    """
+    if isinstance(model, str | Path):
+        module = module_in(model)
+        from whit.torch.onnx_file import check_same
+
+        check_same(module, model, samples.take(slice(0, 64))[0], samples.name)
+        model = module
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from whit.torch.network import TorchNetwork
+
+        return TorchNetwork.of(cast(Any, model), samples)
+    raise ModelError(
+        f"whit.compress takes a torch.nn.Module or an .onnx file, not {type(model).__name__}; for a JAX pytree use "
+        "whit.jax.compress"
+    )
+
+
+def module_in(path: str | Path) -> Any:
+    """The torch module of an ``.onnx`` file.
+
+    Raises:
+        ModelError: The file cannot be read, or torch is not installed.
+    """
+    if Path(path).suffix != ".onnx":
+        raise ModelError(f"{path} is not read: whit opens .onnx files, and takes torch modules as they are")
+    try:
+        from whit.torch.onnx_file import open_onnx_file
+    except ModuleNotFoundError as error:
+        raise ModelError(f"compressing an ONNX file needs {error.name}: pip install 'whit[torch]'") from error
+    return open_onnx_file(path)
