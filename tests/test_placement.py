@@ -1,5 +1,9 @@
 """Where activations are rounded, on networks drawn by hand."""
 
+import math
+
+import pytest
+
 from whit import placement
 from whit.placement import Place, integer_inputs
 
@@ -123,3 +127,20 @@ def test_the_output_of_the_network_and_what_moves_values_are_looked_through(sket
     assert alone == {a: Place("head.weight")}
     shared = placement.rounded_activations(sketch.graph(head, flat), ["head.weight"], ["head.weight"])
     assert shared == {a: Place("head.weight", residual=True), f"{head}.input": Place("head.weight")}
+
+
+@pytest.mark.parametrize(("value", "moves"), [(0.0, True), (None, True), (-math.inf, True), (1.0, False)])
+def test_values_are_rounded_before_they_are_padded_with_what_is_on_every_grid(sketch, value, moves):
+    a = sketch.apply("relu", sketch.conv("x", "a", 3))
+    padded = sketch.apply("pad", a, shape=(1, 3, 4, 4), axes=(2, 3), value=value)
+    graph = sketch.graph(sketch.apply("sigmoid", sketch.conv(padded, "head", 2)))
+    rounded = rounded_activations(graph, ["head.weight"])
+    assert (a in rounded, padded in rounded) == (moves, not moves)
+
+
+def test_what_the_last_softmax_reads_stays_in_floating_point(sketch):
+    a = sketch.conv("x", "a", 4)
+    shares = sketch.apply("softmax", a)
+    assert rounded_activations(sketch.graph(shares), ["a.weight"]) == {"x": "a.weight"}
+    after = sketch.conv(shares, "b", 2)
+    assert a in rounded_activations(sketch.graph(after), ["a.weight"])

@@ -18,7 +18,8 @@ kind             inputs                                 attributes
 ``reshape``      x
 ``permute``      x                                      ``axes``
 ``slice``        x                                      ``axis``, ``start``, ``stop``, ``step``
-``pad``          x                                      ``axes`` (those that grow)
+``pad``          x                                      ``axes`` (those that grow), ``value`` (None: those beside)
+``softmax``      x
 ``add`` ...      one or more (see ``ELEMENTWISE``)
 ===============  =====================================  =============================================
 """

@@ -10,6 +10,7 @@ the layers, for each layer alone: a sum of many terms needs finer steps than a l
 """
 
 from collections.abc import Collection
+from math import inf
 from typing import NamedTuple
 
 from whit.graph import Graph, Operation
@@ -18,6 +19,8 @@ __all__ = ["Place", "integer_inputs", "rounded_activations"]
 
 _MOVES = frozenset({"reshape", "permute", "slice", "max_pool", "identity"})
 """Kinds that hand on values as they are: rounding before them is rounding after them."""
+_ON_EVERY_GRID = (None, 0.0, -inf)
+"""What may be padded with after rounding: values beside, zero, and what no maximum takes."""
 _COMBINES = frozenset({"add", "concat", "mean", "pool", "mul"})
 """Kinds that runtimes run in integers between rounded values."""
 _FUSES = frozenset({"relu", "clip", "batch_norm", "identity", "leaky_relu"})
@@ -65,6 +68,11 @@ def _integer(graph: Graph, weights: Collection[str]) -> list[Operation]:
     return [operation for operation in every if operation.inputs[1] in weights and operation.kind != "embedding"]
 
 
+def _moves(operation: Operation) -> bool:
+    padded = operation.kind == "pad" and operation.attributes.get("value") in _ON_EVERY_GRID
+    return padded or operation.kind in _MOVES
+
+
 class _Placement:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -96,7 +104,7 @@ class _Placement:
             if one in self.graph.outputs:
                 return True
             for reader in self.readers[one]:
-                if reader.kind in _MOVES:
+                if _moves(reader):
                     reached.append(reader.output)
                 elif not any(reader is layer for layer in integer):
                     return True
@@ -114,7 +122,7 @@ class _Placement:
 
     def source(self, name: str) -> str:
         """Where a value is made that reaches ``name`` unchanged."""
-        while (maker := self.makers.get(name)) is not None and maker.kind in _MOVES:
+        while (maker := self.makers.get(name)) is not None and _moves(maker):
             name = maker.inputs[0]
         return name
 
@@ -126,5 +134,6 @@ class _Placement:
         for one in reached:
             if one in self.graph.outputs:
                 return None
-            reached += [reader.output for reader in self.readers[one] if reader.kind in _MOVES]
+            # Classes that rounding made equal would stay so: what a last softmax reads leaves the network too.
+            reached += [reader.output for reader in self.readers[one] if _moves(reader) or reader.kind == "softmax"]
         return name

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from whit.errors import ModelError
 from whit.ledger import Ledger
+from whit.onnx.pads import merge_pads_
 from whit.onnx.qdq import store_codes_
 from whit.onnx.tidy import shorten_, tidy_
 
@@ -74,6 +75,7 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     tidy_(model, prefix="network.")
+    merge_pads_(model)
     stored = store_codes_(model, ledger)
     values = ledger.given() | module.state_dict().keys()
     shorten_(model, stored | {one.name for one in model.graph.initializer if one.name in values})

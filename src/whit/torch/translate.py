@@ -134,7 +134,11 @@ def _pad(node: Node) -> Translation:
     rank = _rank(node)
     amounts: Any = node.args[1]
     grown = tuple(rank - 1 - place // 2 for place, amount in enumerate(amounts) if amount)
-    return "pad", node.all_input_nodes, {"axes": tuple(dict.fromkeys(grown))}
+    by_value = node.target is _aten.constant_pad_nd.default
+    value = _argument(node, 2, "value", 0.0) if by_value else _argument(node, 3, "value", None) or 0.0
+    constant = by_value or _argument(node, 2, "mode", "constant") == "constant"
+    attributes = {"axes": tuple(dict.fromkeys(grown)), "value": float(value) if constant else None}
+    return "pad", node.all_input_nodes, attributes
 
 
 def _operator(name: str) -> Any:
@@ -152,6 +156,7 @@ def _rules() -> dict[Any, Callable[[Node], Translation]]:
     rules |= dict.fromkeys(_MAX_POOL, _plain("max_pool"))
     rules |= dict.fromkeys(("conv1d.default", "conv2d.default", "conv3d.default"), _conv(6))
     rules |= dict.fromkeys(("conv1d.padding", "conv2d.padding", "conv3d.padding"), _conv(6))
+    rules |= dict.fromkeys(("softmax.int", "log_softmax.int"), _plain("softmax"))
     rules |= {
         "linear.default": lambda node: ("linear", _matrix_inputs(node), {}),
         "embedding.default": lambda node: ("embedding", [node.args[1], node.args[0]], {}),  # type: ignore[list-item]
