@@ -18,7 +18,7 @@ LAYERS = (
     ("formats", "graph", "moments", "pricing", "progress", "data", "finite", "lookup"),
     ("ledger", "scores", "ranges", "quantizers", "metrics", "placement", "inputs", "mixed"),
     ("plan", "coupling", "allocate", "onnx", "bars"),
-    ("toml", "network", "jax.pytree"),
+    ("toml", "network", "target", "jax.pytree"),
     ("store",),
     ("runtime",),
     ("torch", "jax.replay"),

@@ -12,6 +12,12 @@ from whit.output import check_free, write_run
 FILES = {"model.whit", "model.onnx", "plan.toml", "result.json"}
 
 
+@pytest.fixture
+def tiny_result(tiny_result: Any) -> Any:
+    """Without the time of the network in floating point, which decides whether there is one file more."""
+    return replace(tiny_result, floating_ms=None)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {item.name: item.read_bytes() for item in folder.iterdir()}
 
@@ -35,6 +41,19 @@ def test_a_run_is_written_with_its_parents(tiny_result: Any, tmp_path: Path) -> 
 def test_the_original_is_written_when_asked_for(tiny_result: Any, tmp_path: Path) -> None:
     write_run(tiny_result, tmp_path / "run", keep_original=True)
     assert (tmp_path / "run" / "original.onnx").read_bytes() == tiny_result.original_onnx
+
+
+def test_a_network_that_is_slower_in_integers_is_there_in_floating_point_too(tiny_result: Any, tmp_path: Path) -> None:
+    time = replace(tiny_result.after.latency_ms, median=tiny_result.after.latency_ms.median / 2)
+    result = replace(tiny_result, floating_ms=time, floating_onnx=b"floats")
+    write_run(result, tmp_path / "run")
+    assert (tmp_path / "run" / "floating.onnx").read_bytes() == b"floats"
+    again = output.read_result(tmp_path / "run")
+    assert again.slowdown == pytest.approx(2)
+    assert again.faster_onnx == b"floats"
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["slowdown"] == pytest.approx(2)
+    write_run(tiny_result, tmp_path / "run", overwrite=True)
+    assert contents(tmp_path / "run").keys() == FILES
 
 
 def test_figures_that_are_not_numbers_are_null(tiny_result: Any, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ PUBLIC = [
     "Result",
     "Rule",
     "Samples",
+    "Target",
     "WeightsError",
     "WhitError",
     "compress",

@@ -42,7 +42,7 @@ def row(lines: list[str], name: str) -> list[str]:
 
 @pytest.fixture
 def result(tiny_result: Any) -> Any:
-    return replace(tiny_result, before=BEFORE, after=AFTER, metric=MeanAbsoluteError(), skipped=())
+    return replace(tiny_result, before=BEFORE, after=AFTER, metric=MeanAbsoluteError(), skipped=(), floating_ms=None)
 
 
 def test_each_figure_stands_before_after_and_as_a_ratio(result: Any) -> None:
@@ -77,6 +77,23 @@ def test_skipped_layers_are_grouped_by_reason(result: Any) -> None:
     assert "Skipped by prune: block0, block1, block2 and 27 more: frozen by view." in lines
     assert sum(line.startswith("Skipped") for line in lines) == 6
     assert lines[-1] == "4 more reasons for skipping layers are in the result."
+
+
+def test_integers_that_are_slower_than_floats_are_reported_with_what_to_do(result: Any) -> None:
+    slow = replace(result, floating_ms=Latency(median=0.4, low=0.4, high=0.4), onnx=b"int", floating_onnx=b"float")
+    assert slow.slowdown == pytest.approx(1.25)
+    assert slow.faster_onnx == b"float"
+    said = " ".join(printed(slow))
+    for words in ("1.25x slower", "0.500 ms against 0.400", "floating.onnx", "leave activations out"):
+        assert words in said.replace("  ", " ")
+
+
+@pytest.mark.parametrize("median", [0.49, 0.5, 0.6])
+def test_integers_that_are_no_slower_but_for_noise_are_not_reported(result: Any, median: float) -> None:
+    fast = replace(result, floating_ms=Latency(median=median, low=0.4, high=0.7), onnx=b"int", floating_onnx=b"float")
+    assert fast.slowdown is None
+    assert fast.faster_onnx == b"int"
+    assert "slower" not in " ".join(notes(fast))
 
 
 @pytest.mark.parametrize(

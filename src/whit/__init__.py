@@ -23,6 +23,7 @@ from whit.quantizers import Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
 from whit.scores import Magnitude
+from whit.target import Target
 from whit.toml import load_plan, save_plan
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Result",
     "Rule",
     "Samples",
+    "Target",
     "WeightsError",
     "WhitError",
     "compress",

@@ -16,7 +16,7 @@ from whit.errors import ModelError, PlanError, listed
 from whit.frontends import network_of
 from whit.graph import Graph
 from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
-from whit.measure import Figures, Parity
+from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric, named
 from whit.mixing import LayerBits, mix
 from whit.network import Network
@@ -25,12 +25,15 @@ from whit.pricing import reach
 from whit.progress import Progress
 from whit.runtime import load, open_onnx
 from whit.store import Profile
+from whit.target import Target
 from whit.toml import dumps
 
 __all__ = ["Result", "compress"]
 
 Model = TypeVar("Model")
 _TOLERANCE = 1e-4
+_NOISE = 1.05
+"""A time that is no more than so many times another is not called slower."""
 _GROWTH = 0.01
 """Where the search for a price begins: a bit for every weight costs as much as this growth of the loss."""
 
@@ -56,6 +59,9 @@ class Result(Generic[Model]):
         onnx: The ``.onnx`` file's bytes.
         original_onnx: The bytes of the fp32 ``.onnx`` file that ``before`` was measured on.
         threads: Of ONNX Runtime, when latency was measured.
+        floating_ms: Where activations are rounded, the time of the same network with nothing rounded: what integers
+            have to be faster than.
+        floating_onnx: That network's ``.onnx`` file.
     """
 
     model: Model
@@ -72,6 +78,21 @@ class Result(Generic[Model]):
     original_onnx: bytes
     threads: int
     bits: tuple[LayerBits, ...] = ()
+    floating_ms: Latency | None = None
+    floating_onnx: bytes = b""
+
+    @property
+    def slowdown(self) -> float | None:
+        """How many times slower the network runs in integers than in floating point; None where it is no slower."""
+        if self.floating_ms is None:
+            return None
+        times = self.after.latency_ms.median / self.floating_ms.median
+        return times if times > _NOISE else None
+
+    @property
+    def faster_onnx(self) -> bytes:
+        """The ``.onnx`` file of the network as it runs faster, as measured: in integers or in floating point."""
+        return self.onnx if self.slowdown is None else self.floating_onnx
 
 
 def compress(
@@ -82,6 +103,7 @@ def compress(
     metric: str | Metric = "accuracy",
     threads: int = 1,
     profile: Profile = "small",
+    target: Target | None = None,
     checkpoints: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Result[Model]:
@@ -95,6 +117,8 @@ def compress(
         metric: ``"accuracy"``, ``"mae"``, ``"mse"`` or a ``whit.metrics.Metric``.
         threads: Of ONNX Runtime, when latency is measured.
         profile: How codes are stored: ``"small"``, or ``"fast"``, some 4 % larger and read several times faster.
+        target: Where the network will run: a plan with formats that are not supported there is refused, naming those
+            that are. None checks nothing.
         checkpoints: A folder in which every ``Finetune`` keeps its state, once a minute. The same call, made again
             after it was stopped, goes on from there and gives the same result.
         progress: Shows what is under way.
@@ -112,6 +136,8 @@ def compress(
     store.check_profile(profile)
     progress = progress or Progress()
     plan = plan if isinstance(plan, Plan) else Plan(plan)
+    if target is not None:
+        target.check(plan)
     data = as_data(data)
     metric = named(metric)
     original = network_of(model, data.train)
@@ -125,7 +151,7 @@ def compress(
     run.settle()
     with TemporaryDirectory(prefix="whit-") as folder:
         delivered = _deliver(run, Path(folder))
-        before, after, found = _measure(run, delivered, threads, progress)
+        before, after, floating, found = _measure(run, delivered, threads, progress)
         return Result(
             model=cast(Any, run.network).module,
             plan=plan,
@@ -141,6 +167,8 @@ def compress(
             original_onnx=delivered.before.read_bytes(),
             threads=threads,
             bits=tuple(run.bits),
+            floating_ms=floating,
+            floating_onnx=delivered.floating.read_bytes() if delivered.floating is not None else b"",
         )
 
 
@@ -296,20 +324,32 @@ class _Delivered:
     before: Path
     onnx: Path
     whit: Path
+    floating: Path | None
 
 
 def _deliver(run: _Run, folder: Path) -> _Delivered:
-    files = _Delivered(before=folder / "before.onnx", onnx=folder / "model.onnx", whit=folder / "model.whit")
+    files = _Delivered(
+        before=folder / "before.onnx",
+        onnx=folder / "model.onnx",
+        whit=folder / "model.whit",
+        floating=folder / "floating.onnx" if run.ledger.activations() else None,
+    )
     with run.progress.bar("exporting", 2) as bar:
         run.original.export(files.before, Ledger())
         bar.advance()
         run.network.export(files.onnx, run.ledger)
         bar.advance()
+    if files.floating is not None:
+        from whit.onnx.floating import in_floating_point
+
+        files.floating.write_bytes(in_floating_point(files.onnx.read_bytes()))
     files.whit.write_bytes(store.encode(run.ledger, files.onnx.read_bytes(), run.about, profile=run.profile))
     return files
 
 
-def _measure(run: _Run, files: _Delivered, threads: int, progress: Progress) -> tuple[Figures, Figures, Parity]:
+def _measure(
+    run: _Run, files: _Delivered, threads: int, progress: Progress
+) -> tuple[Figures, Figures, Latency | None, Parity]:
     test, metric = run.data.test, run.metric
     before = open_onnx(files.before, threads=0)
     after = load(files.whit, threads=0)
@@ -320,13 +360,15 @@ def _measure(run: _Run, files: _Delivered, threads: int, progress: Progress) -> 
     with progress.bar("testing in the framework", 1):
         framework = run.network.predict(test)
     found = measure.parity(framework, outputs["after"], metric)
-    single = (open_onnx(files.before, threads=threads), load(files.whit, threads=threads))
+    single = [open_onnx(files.before, threads=threads), load(files.whit, threads=threads)]
+    if files.floating is not None:
+        single.append(open_onnx(files.floating, threads=threads))
     with progress.bar("timing", 1):
         times = measure.latencies(single, test.take(slice(0, 1))[0])
     figures: list[Figures] = []
     sizes = ((files.before, files.before), (files.whit, files.onnx))
     for network, key, (file, onnx), time in zip(
-        (run.original, run.network), ("before", "after"), sizes, times, strict=True
+        (run.original, run.network), ("before", "after"), sizes, times[:2], strict=True
     ):
         parameters, nonzero = measure.weights(network)
         figures.append(
@@ -340,4 +382,4 @@ def _measure(run: _Run, files: _Delivered, threads: int, progress: Progress) -> 
                 quality=metric(outputs[key], test.targets),
             )
         )
-    return figures[0], figures[1], found
+    return figures[0], figures[1], times[2] if files.floating is not None else None, found

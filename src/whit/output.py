@@ -1,5 +1,7 @@
 """The folder that a run leaves: ``model.whit``, ``model.onnx``, ``plan.toml``, ``result.json``.
 
+Where the network is slower in integers than in floating point, there is ``floating.onnx`` too.
+
 A folder is written beside its place (``.NAME.partial``) and renamed, so that what is under the name is always whole. An
 earlier folder is first renamed away (``.NAME.old``); a run that is killed just then leaves it under that name, and the
 next one puts it back.
@@ -25,6 +27,7 @@ from whit.store import read
 from whit.toml import dumps, load_plan
 
 __all__ = [
+    "FLOATING",
     "MODEL",
     "ONNX",
     "ORIGINAL",
@@ -38,7 +41,8 @@ __all__ = [
 ]
 
 MODEL, ONNX, PLAN, RESULT, ORIGINAL = "model.whit", "model.onnx", "plan.toml", "result.json", "original.onnx"
-_OURS = frozenset({MODEL, ONNX, PLAN, RESULT, ORIGINAL})
+FLOATING = "floating.onnx"
+_OURS = frozenset({MODEL, ONNX, PLAN, RESULT, ORIGINAL, FLOATING})
 
 
 def check_free(folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -104,6 +108,8 @@ def facts(result: Result[Any]) -> dict[str, Any]:
         "parity": asdict(result.parity),
         "skipped": [asdict(one) for one in result.skipped],
         "bits": [asdict(one) for one in result.bits],
+        "floating_ms": None if result.floating_ms is None else asdict(result.floating_ms),
+        "slowdown": result.slowdown,
         "versions": measure.versions(),
         "machine": measure.machine(),
         "threads": result.threads,
@@ -141,7 +147,8 @@ def read_result(folder: str | Path) -> Result[None]:
     content = read_facts(folder)
     try:
         before, after = (_figures(content[key]) for key in ("before", "after"))
-        original = folder / ORIGINAL
+        original, floating = folder / ORIGINAL, folder / FLOATING
+        time = content.get("floating_ms")
         return Result(
             model=None,
             plan=load_plan(folder / PLAN),
@@ -157,6 +164,8 @@ def read_result(folder: str | Path) -> Result[None]:
             original_onnx=original.read_bytes() if original.exists() else b"",
             threads=content["threads"],
             bits=tuple(_layer_bits(one) for one in content.get("bits", ())),
+            floating_ms=None if time is None else Latency(**time),
+            floating_onnx=floating.read_bytes() if floating.exists() else b"",
         )
     except (KeyError, TypeError, OSError) as error:
         raise FileError(f"{folder} is not a whole run: {error!r}; run whit compress again") from error
@@ -179,6 +188,8 @@ def _files(result: Result[Any], keep_original: bool) -> dict[str, bytes]:
         PLAN: dumps(result.plan).encode(),
         RESULT: (json.dumps(facts(result), indent=2, allow_nan=False) + "\n").encode(),
     }
+    if result.slowdown is not None:
+        files[FLOATING] = result.floating_onnx
     return files | {ORIGINAL: result.original_onnx} if keep_original else files
 
 

@@ -109,13 +109,24 @@ def notes(result: Result[Any]) -> list[str]:
         f"ONNX Runtime and the framework agree on {share_text(parity.agreement)} of the test samples; outputs differ",
         f"by {parity.mean_abs:.2g} on average, {parity.max_abs:.2g} at most.",
     ]
-    lines += _bits(result)
+    lines += [*_slower(result), *_bits(result)]
     reasons = _grouped(result.skipped)
     for (step, reason), layers in list(reasons.items())[:_MOST_REASONS]:
         lines.append(f"Skipped by {step}: {listed(layers, most=_MOST_LAYERS)}: {reason}.")
     if len(reasons) > _MOST_REASONS:
         lines.append(f"{len(reasons) - _MOST_REASONS} more reasons for skipping layers are in the result.")
     return lines
+
+
+def _slower(result: Result[Any]) -> list[str]:
+    """What integers cost where they do not pay, and what to do."""
+    if result.slowdown is None or result.floating_ms is None:
+        return []
+    times = f"{result.after.latency_ms.median:.3f} ms against {result.floating_ms.median:.3f}"
+    advice = (
+        "run floating.onnx (result.faster_onnx) and keep the .whit for its bytes, or leave activations out of Quantize"
+    )
+    return [f"In integers it is {result.slowdown:.2f}x slower than in floating point here, {times}: {advice}."]
 
 
 def _bits(result: Result[Any]) -> list[str]:

@@ -25,13 +25,13 @@ WEIGHTS: list[Format] = [
     formats.FP8_E5M2,
 ]
 REFUSED = [
-    (Int(bits=12), "Int(bits=8)"),
+    (Int(bits=12), Int(bits=8)),
     # The first convolution has rows of 27 weights.
-    (Int(bits=4, per="group", group_size=16), "Int(bits=4)"),
-    (formats.FP16, "Int(bits=8)"),
-    (formats.FP6_E2M3, "Int(bits=8)"),
-    (formats.MXFP4, "Int(bits=4)"),
-    (Codebook(k=16), "Int(bits=4)"),
+    (Int(bits=4, per="group", group_size=16), Int(bits=4)),
+    (formats.FP16, Int(bits=8)),
+    (formats.FP6_E2M3, Int(bits=8)),
+    (formats.MXFP4, Int(bits=4)),
+    (Codebook(k=16), Int(bits=4)),
 ]
 
 
@@ -71,7 +71,7 @@ def test_the_weights_are_stored_as_their_codes(bits: int, rounded: Any, samples:
 
 @pytest.mark.parametrize(("weights", "nearest"), REFUSED, ids=str)
 def test_what_would_be_stored_as_float32_is_refused(
-    weights: Format, nearest: str, rounded: Any, samples: Array, tmp_path: Path
+    weights: Format, nearest: Format, rounded: Any, samples: Array, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=re.escape(f"float32. Quantize it with {nearest}")):
         whit.export(rounded(Quantize(weights=weights)), tmp_path / "out.xml", to="openvino", samples=samples)

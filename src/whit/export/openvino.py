@@ -1,6 +1,7 @@
 """OpenVINO IR: an ``.xml`` with the graph and a ``.bin`` with the weights, which stay integers."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,8 +10,9 @@ import numpy as np
 from whit.data import Array
 from whit.errors import ModelError
 from whit.export.exporter import Exporter, Runs, Source, package
-from whit.formats import Float, Int
+from whit.formats import Int
 from whit.ledger import Rounded
+from whit.target import nearest_weights
 
 __all__ = ["OpenVino"]
 
@@ -58,21 +60,16 @@ class OpenVino(Exporter):
 
 
 def _check(weight: Rounded) -> None:
-    """Raise unless a weight's codes stay codes: OpenVINO makes float32 of what it has to look up or to widen."""
-    target = weight.target
-    if isinstance(target, Int):
-        columns = weight.codes.shape[1]
-        if target.bits <= 8 and (target.per != "group" or columns % target.block(columns) == 0):
-            return
-        nearest = "Int(bits=8)" if target.bits > 8 else f"Int(bits={target.bits})"
-    elif isinstance(target, Float) and target.bits == 8 and target.per != "group":
-        return
-    else:
-        nearest = f"Int(bits={4 if target.table(weight.codebook).size <= 16 else 8})"
-    raise ModelError(
-        f"OpenVINO cannot hold {weight.parameter} {weight.shape} as {target}: it would store float32. Quantize it with "
-        f"{nearest}"
-    )
+    """Raise unless a weight's codes stay codes."""
+    target, columns = weight.target, weight.codes.shape[1]
+    nearest = nearest_weights("openvino", target)
+    if isinstance(nearest, Int) and nearest.per == "group" and columns % nearest.block(columns):
+        nearest = replace(nearest, per="channel", group_size=None)
+    if nearest != target:
+        raise ModelError(
+            f"OpenVINO cannot hold {weight.parameter}, {columns} weights a row, as {target}: it would store float32. "
+            f"Quantize it with {nearest}"
+        )
 
 
 class _Compiled:

@@ -1,0 +1,141 @@
+"""Where a network will run: a runtime on a machine, and the number formats that are fast and right there."""
+
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from whit.errors import PlanError
+from whit.formats import Codebook, Float, Format, Int
+from whit.plan import Plan, Quantize
+
+__all__ = ["Feature", "Runtime", "Target", "features_of", "nearest_weights"]
+
+Runtime = Literal["onnx", "openvino"]
+Feature = Literal["avx2", "vnni", "arm-dot"]
+
+_FLAGS: dict[Feature, frozenset[str]] = {
+    "avx2": frozenset({"avx2"}),
+    "vnni": frozenset({"avx512_vnni", "avx_vnni"}),
+    "arm-dot": frozenset({"asimddp"}),
+}
+"""What Linux calls them; one of the names is enough."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """A runtime on a machine, which says how to quantize for it.
+
+    Activations are unsigned bytes and weights signed ones, the pair that integer kernels of CPUs are made for. AVX2
+    adds two such products in 16 bits, where ``2 * 255 * 127`` does not fit: there, weights give up one bit of their
+    range (``reduce_range``), unless the machine has VNNI, which adds in 32 bits.
+
+    Attributes:
+        runtime: ``"onnx"`` (ONNX Runtime) or ``"openvino"``.
+        features: What its CPU has of ``"avx2"``, ``"vnni"`` (AVX-VNNI or AVX-512 VNNI) and ``"arm-dot"``.
+
+    >>> Target(features=frozenset({"avx2"})).quantize().weights
+    Int(bits=8, symmetric=True, per='channel', group_size=None, reduce_range=True, scale='float32')
+    """
+
+    runtime: Runtime = "onnx"
+    features: frozenset[Feature] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.runtime not in get_args(Runtime):
+            raise PlanError(f"Target(runtime={self.runtime!r}): choose one of {', '.join(get_args(Runtime))}")
+        if unknown := sorted(self.features - set(get_args(Feature))):
+            raise PlanError(f"Target(features={unknown}): features are {', '.join(get_args(Feature))}")
+
+    @classmethod
+    def here(cls, runtime: Runtime = "onnx") -> "Target":
+        """This machine. What its system does not tell is taken as absent, which costs a bit of range and no more."""
+        return cls(runtime=runtime, features=_features())
+
+    @property
+    def saturates(self) -> bool:
+        """Whether sums of products of bytes overflow."""
+        return "avx2" in self.features and "vnni" not in self.features
+
+    def quantize(self, **settings: Any) -> Quantize:
+        """The step that makes layers run in 8-bit integers, fast and without overflow; settings as of ``Quantize``."""
+        weights = Int(bits=8, reduce_range=self.saturates)
+        step = Quantize(weights=weights, activations=Int(bits=8, symmetric=False, per="tensor"))
+        return replace(step, **settings)
+
+    def nearest(self, step: Quantize) -> Quantize:
+        """The step with the formats that are supported here and are nearest to its own; its rules stay as they are."""
+        weights = None if step.weights is None else nearest_weights(self.runtime, step.weights)
+        whole = isinstance(weights, Int) and weights.symmetric and weights.bits == 8 and not weights.reduce_range
+        if self.saturates and step.activations is not None and step.activations.bits == 8 and whole:
+            assert isinstance(weights, Int)
+            weights = replace(weights, reduce_range=True)
+        return replace(step, weights=weights)
+
+    def check(self, plan: Plan) -> None:
+        """Raise ``PlanError`` unless the plan's formats are supported here, naming those that are."""
+        for step in _quantizations(plan):
+            nearest = self.nearest(step)
+            if nearest.weights != step.weights:
+                reason = (
+                    "sums of its products with 8-bit activations overflow on AVX2 without VNNI"
+                    if isinstance(nearest.weights, Int) and nearest.weights.reduce_range
+                    else f"{self.runtime} has no such weights and would store float32"
+                )
+                raise PlanError(f"Quantize(weights={step.weights}): {reason}; take weights={nearest.weights}")
+
+
+def _quantizations(plan: Plan) -> Iterator[Quantize]:
+    """Every setting of formats in a plan, with the most bits that layers may choose."""
+    for step in plan.steps:
+        if isinstance(step, Quantize):
+            for use in (step, *(rule.use for rule in step.rules)):
+                if isinstance(use, Quantize):
+                    yield use
+            if step.bits is not None and isinstance(step.weights, Int):
+                yield replace(step, weights=replace(step.weights, bits=max(step.bits.choices)), bits=None)
+
+
+def nearest_weights(runtime: Runtime, weights: Format) -> Format:
+    """The format of weights that a runtime stores as codes and that is nearest to one: itself, where it does.
+
+    ONNX has them all. OpenVINO makes float32 of what has to be looked up or does not fit a byte.
+    """
+    if runtime == "onnx":
+        return weights
+    match weights:
+        case Int():
+            return replace(weights, bits=min(weights.bits, 8))
+        case Float() if weights.bits == 8 and weights.per != "group":
+            return weights
+        case Codebook(k=k) if k <= 16:
+            return Int(bits=4)
+        case Float() if weights.bits <= 4:
+            return Int(bits=4)
+        case _:
+            return Int(bits=8)
+
+
+def _features() -> frozenset[Feature]:
+    if sys.platform == "linux":
+        return features_of(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return frozenset({"arm-dot"})
+    return frozenset({"avx2"})
+
+
+def features_of(cpuinfo: str) -> frozenset[Feature]:
+    """What a processor has, from what Linux tells of it.
+
+    >>> sorted(features_of("flags : fpu sse2 avx2 avx512_vnni"))
+    ['avx2', 'vnni']
+    """
+    words = {
+        word
+        for line in cpuinfo.splitlines()
+        if line.lower().startswith(("flags", "features"))
+        for word in line.partition(":")[2].split()
+    }
+    return frozenset(feature for feature, names in _FLAGS.items() if names & words)
