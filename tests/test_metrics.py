@@ -85,6 +85,18 @@ def test_labels_that_accuracy_cannot_judge_are_described(outputs, targets, messa
         Accuracy().check(np.zeros(outputs), samples(targets))
 
 
+def test_labels_agree_or_do_not_however_far_outputs_are_apart():
+    expected = np.array([[[0.0, 1.0], [2.0, 0.0]], [[0.0, 1.0], [2.0, 0.0]]])
+    found = np.array([[[0.0, 9.0], [0.1, 0.0]], [[0.0, 1.0], [2.0, 2.1]]])
+    assert Accuracy().agree(expected, found, tolerance=0.0).tolist() == [True, False]
+
+
+def test_values_agree_that_all_lie_within_a_share_of_their_standard_deviation():
+    expected = np.array([[-1.0, 1.0], [1.0, -1.0]])  # the standard deviation is 1
+    found = expected + np.array([[0.009, -0.009], [0.0, 0.011]])
+    assert MeanAbsoluteError().agree(expected, found, tolerance=0.01).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("metric", [MeanAbsoluteError(), MeanSquaredError()])
 def test_errors_need_targets_of_the_outputs_shape(metric):
     metric.check(np.zeros((2, 1)), samples([[1.0], [2.0]]))

@@ -34,6 +34,13 @@ def test_the_output_of_the_network_stays_in_floating_point(sketch):
     assert rounded_activations(sketch.graph(flat), ["a.weight"]) == {"x": "a.weight"}
 
 
+def test_a_linear_layer_hands_on_floats_but_to_another_layer_in_integers(sketch):
+    a = sketch.apply("relu", sketch.linear("x", "a", 4))
+    b = sketch.linear(a, "b", 4)
+    graph = sketch.graph(sketch.apply("softmax", sketch.apply("add", b, a)))
+    assert rounded_activations(graph, ["a.weight", "b.weight"]) == {"x": "a.weight", a: "b.weight"}
+
+
 def test_layers_that_are_not_rounded_ask_for_nothing(sketch):
     a = sketch.conv("x", "a", 4)
     b = sketch.conv(a, "b", 4)

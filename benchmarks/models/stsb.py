@@ -30,15 +30,15 @@ class Pairs:
     scores: Array
 
     @classmethod
-    def read(cls, file: Path, tokenizer: Any) -> "Pairs":
-        """Those of one file."""
+    def read(cls, file: Path, tokenizer: Any, length: int = LENGTH) -> "Pairs":
+        """Those of one file, every sentence filled up or cut to ``length``."""
         with file.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
         sentences = [row[5] for row in rows] + [row[6] for row in rows]
-        words = np.zeros((len(sentences), LENGTH), np.int64)
+        words = np.zeros((len(sentences), length), np.int64)
         mask = np.zeros_like(words)
         for place, found in enumerate(tokenizer.encode_batch(sentences)):
-            ids = found.ids[:LENGTH]
+            ids = found.ids[:length]
             words[place, : len(ids)] = ids
             mask[place, : len(ids)] = 1
         return cls((words, mask), np.array([float(row[4]) for row in rows]))
@@ -65,6 +65,10 @@ class Spearman(Metric):
         first, second = np.split(outputs, 2)
         found: Any = spearmanr((first * second).sum(axis=1), targets[: len(first)])
         return 100 * float(found.statistic)
+
+    def agree(self, expected: Array, found: Array, tolerance: float) -> Array:
+        """Unit vectors that point the same way: their cosine is 1, less ``tolerance``."""
+        return (expected * found).sum(axis=1) >= 1 - tolerance
 
     def check(self, outputs: Array, samples: Samples) -> None:
         """Any vectors can be judged."""

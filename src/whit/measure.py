@@ -15,7 +15,7 @@ import numpy as np
 
 from whit.data import Array, Samples
 from whit.errors import ParityError
-from whit.metrics import Accuracy, Metric
+from whit.metrics import Metric
 from whit.network import Network
 from whit.progress import Progress
 
@@ -75,8 +75,8 @@ class Parity:
     Attributes:
         max_abs: Largest difference of an output.
         mean_abs: Mean difference.
-        agreement: Share of samples that agree: the same label, or, for values, outputs within a hundredth of the
-            outputs' standard deviation.
+        agreement: Share of samples that agree, as the metric sees it: the same label, or, for values, outputs within a
+            hundredth of the outputs' standard deviation.
     """
 
     max_abs: float
@@ -132,19 +132,16 @@ def agreement(expected: Array, found: Array, metric: Metric, tolerance: float = 
     Args:
         expected: Outputs ``(samples, ...)``.
         found: Outputs of the same shape.
-        metric: Labels are compared where it is accuracy, else values.
+        metric: Says which samples agree.
         tolerance: How far values may be apart, as a share of the standard deviation of what is expected.
 
+    >>> from whit.metrics import Accuracy
     >>> agreement(np.array([[0.0, 1.0]]), np.array([[0.25, 1.0]]), Accuracy())
     Parity(max_abs=0.25, mean_abs=0.125, agreement=1.0)
     """
     difference = np.abs(expected.astype(np.float64) - found)
-    if isinstance(metric, Accuracy):
-        agree = expected.argmax(axis=-1) == found.argmax(axis=-1)
-    else:
-        agree = difference <= tolerance * max(float(expected.std()), 1e-12)
-    agree = np.array(agree).reshape(len(difference), -1).all(axis=1)
-    return Parity(max_abs=float(difference.max()), mean_abs=float(difference.mean()), agreement=float(agree.mean()))
+    agree = float(metric.agree(expected, found, tolerance).mean())
+    return Parity(max_abs=float(difference.max()), mean_abs=float(difference.mean()), agreement=agree)
 
 
 def parity(framework: Array, runtime: Array, metric: Metric) -> Parity:

@@ -26,6 +26,14 @@ class Metric(ABC):
     def __call__(self, outputs: Array, targets: Array) -> float:
         """The quality of all outputs ``(samples, ...)``."""
 
+    def agree(self, expected: Array, found: Array, tolerance: float) -> Array:
+        """Which samples' outputs are the same to whoever uses them, ``(samples,)`` bool.
+
+        By default those that all lie within ``tolerance`` standard deviations of what is expected.
+        """
+        near = np.abs(expected.astype(np.float64) - found) <= tolerance * max(float(expected.std()), 1e-12)
+        return np.all(near.reshape(len(expected), -1), axis=1)
+
     def check(self, outputs: Array, samples: Samples) -> None:
         """Raise ``DataError`` if targets cannot be judged against outputs of this shape."""
         if outputs.shape[1:] != samples.targets.shape[1:]:
@@ -50,6 +58,11 @@ class Accuracy(Metric):
     def __call__(self, outputs: Array, targets: Array) -> float:
         """The share of right answers, 0 to 1."""
         return float((outputs.argmax(axis=-1) == targets).mean())
+
+    def agree(self, expected: Array, found: Array, tolerance: float) -> Array:
+        """Those with the same labels, however far outputs are apart."""
+        same = np.equal(expected.argmax(axis=-1), found.argmax(axis=-1))
+        return np.all(same.reshape(len(expected), -1), axis=1)
 
     def check(self, outputs: Array, samples: Samples) -> None:
         """Raise ``DataError`` unless the targets are labels of the outputs' classes."""

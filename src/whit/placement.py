@@ -3,7 +3,9 @@
 A runtime runs an operation in integers when everything it reads and what it hands on is rounded. So a rounded layer's
 input is rounded where it is made, for all who read it; what it makes is rounded after the activation function that
 follows; and an operation that only combines rounded values (an addition, a concatenation, a pooling) hands on a
-rounded value too. The output of the network stays in floating point.
+rounded value too. A linear layer is the exception: runtimes have a product of integers that makes floats, and what
+follows it is often no integers' business (a norm, a softmax), so what it makes is rounded only where another layer in
+integers reads it. The output of the network stays in floating point.
 
 With a format for residuals, what others read beside layers takes that one, and is rounded once more, to the format of
 the layers, for each layer alone: a sum of many terms needs finer steps than a layer does.
@@ -113,7 +115,7 @@ class _Placement:
     def _rounded_for(self, operation: Operation, integer: list[Operation], chosen: dict[str, Place]) -> str | None:
         """The layer for whose sake an operation's output is rounded, or None where it need not be."""
         if any(operation is one for one in integer):
-            return operation.inputs[1]
+            return None if operation.kind == "linear" else operation.inputs[1]
         if operation.kind in _COMBINES:
             found = [chosen.get(self.source(name)) for name in operation.inputs if not self.graph.is_parameter(name)]
             if found and found[0] is not None and all(one is not None for one in found):
