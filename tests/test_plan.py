@@ -6,7 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from whit import Distill, Finetune, FoldBatchNorm, Int, Magnitude, OptimalBrain, Plan, PlanError, Prune, Quantize, Rule
+from whit import (
+    Distill,
+    Equalize,
+    Finetune,
+    FoldBatchNorm,
+    Int,
+    Magnitude,
+    OptimalBrain,
+    Plan,
+    PlanError,
+    Prune,
+    Quantize,
+    Rule,
+)
 from whit.formats import FP8_E4M3, NVFP4, Codebook
 from whit.plan import settings
 
@@ -138,10 +151,10 @@ def test_a_plan_has_a_step():
 
 @pytest.mark.parametrize("what", ["prune", Int(bits=8), [Quantize()], Prune])
 def test_a_plan_is_made_of_steps(what):
-    refused(lambda: Plan(what), "is not a step; steps are FoldBatchNorm, Prune, Quantize and Finetune")
+    refused(lambda: Plan(what), "is not a step; steps are FoldBatchNorm, Equalize, Prune, Quantize and Finetune")
 
 
-@pytest.mark.parametrize("late", [FoldBatchNorm(), Prune(amount=0.5), Prune(amount=0.5, unit="channel")])
+@pytest.mark.parametrize("late", [FoldBatchNorm(), Equalize(), Prune(amount=0.5), Prune(amount=0.5, unit="channel")])
 def test_what_changes_weights_comes_before_they_are_rounded(late):
     name = type(late).__name__
     message = f"step 3 ({name}) comes after Quantize: it would change weights that are already rounded"

@@ -10,11 +10,14 @@ import pytest
 import whit
 
 PUBLIC = [
+    "AWQ",
     "Codebook",
+    "CrossLayer",
     "Data",
     "DataError",
     "Distill",
     "Entropy",
+    "Equalize",
     "Exported",
     "FileError",
     "Finetune",
@@ -41,6 +44,7 @@ PUBLIC = [
     "Result",
     "Rule",
     "Samples",
+    "SmoothQuant",
     "Target",
     "WeightsError",
     "WhitError",

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whit import (
+    AWQ,
     Codebook,
+    CrossLayer,
     Distill,
     Entropy,
+    Equalize,
     Finetune,
     Float,
     FoldBatchNorm,
@@ -27,6 +30,7 @@ from whit import (
     Prune,
     Quantize,
     Rule,
+    SmoothQuant,
     load_plan,
     save_plan,
 )
@@ -107,6 +111,13 @@ def quantizes(draw, nested=True):
     )
 
 
+equalizes = st.builds(
+    Equalize,
+    by=st.just(CrossLayer())
+    | st.builds(SmoothQuant, alpha=st.floats(0, 1))
+    | st.builds(AWQ, weights=weight_formats(), method=st.just(Nearest(clip="mse")), steps=several),
+    samples=several,
+)
 tunes = st.builds(
     Finetune,
     epochs=positive | several,
@@ -118,7 +129,7 @@ tunes = st.builds(
     distill=st.none() | st.builds(Distill, weight=st.floats(0, 1, exclude_min=True), temperature=positive),
     seed=st.integers(),
 )
-early = st.lists(st.just(FoldBatchNorm()) | prunes() | tunes, max_size=3)
+early = st.lists(st.just(FoldBatchNorm()) | equalizes | prunes() | tunes, max_size=3)
 late = st.lists(quantizes() | tunes, min_size=1, max_size=3)
 plans = st.builds(lambda before, after: Plan(*before, *after), early, late)
 
@@ -137,7 +148,7 @@ def test_a_table_names_its_kind_and_what_is_not_default(plan):
     for step in plan.steps:
         table = to_table(step)
         assert from_table(table, type(step)) == step
-        assert table.pop("kind") in ("fold_batch_norm", "prune", "quantize", "finetune")
+        assert table.pop("kind") in ("fold_batch_norm", "equalize", "prune", "quantize", "finetune")
         assert all(getattr(step, name) != getattr(type(step), name, None) for name in table)
 
 
@@ -204,7 +215,10 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ("step = [1]", "the plan, step 1: 1 is not a table with a kind"),
         ("[[step]]\nkind = 1", "is not a table with a kind"),
         ('[[step]]\nkind = "trim"', "step 1: there is no kind 'trim'; whit knows "),
-        ('[[step]]\nkind = "int"\nbits = 8', "kind 'int' does not fit here; choose fold_batch_norm, prune, quantize"),
+        (
+            '[[step]]\nkind = "int"\nbits = 8',
+            "kind 'int' does not fit here; choose fold_batch_norm, equalize, prune, quantize",
+        ),
         ('[[step]]\nkind = "prune"', "step 1: prune needs amount"),
         ('[[step]]\nkind = "prune"\namount = 0.5\nshare = 1', "prune has no share; it has amount, multiple_of, rules"),
         ('[[step]]\nkind = "prune"\namount = 2', "step 1: Prune(amount=2): the share to remove lies in [0, 1)"),

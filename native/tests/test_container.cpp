@@ -167,6 +167,28 @@ TEST("decisions have their fields, order and arrays") {
     CHECK(contains(with(R"("kind":"assigned","parameter":"h")", R"("kind":"given","parameter":"h")"), "no decision of kind"));
 }
 
+TEST("what was scaled is counted off") {
+    const auto with = [](const std::string& decision) {
+        const Bytes quarters = whit::pack_bits(std::vector<std::int32_t>{4, -4}, 4, -4);
+        const std::string text = R"({"content":{"about":{},"decisions":[)" + decision +
+                                 R"(,{"kind":"assigned","parameter":"h"}]},"arrays":[["int32",[2],1,4,-4],)" +
+                                 row(R"("float16",[2])", {0x00, 0x3c, 0x00, 0xc0}, "") + R"(],"pools":[]})";
+        return file_of(text, {quarters, {0x00, 0x3c, 0x00, 0xc0}});
+    };
+    const std::string scaled = R"({"kind":"scaled","group":"a","made":[["a",0,0,1]],"read":[["b",1,3,4]]})";
+    const auto container = whit::Container::of(with(scaled), "file");
+    CHECK(whit::tensors(container).size() == 1);
+    CHECK((read_all(with(scaled))[0] == std::vector<double>{1, -2}));
+    const auto changed = [&](const std::string& old, const std::string& now) {
+        std::string decision = scaled;
+        decision.replace(decision.find(old), old.size(), now);
+        return refusal(with(decision));
+    };
+    CHECK(contains(changed(R"(["a",0,0,1])", R"(["a",0,0])"), "a name and three numbers"));
+    CHECK(contains(changed(R"(["b",1,3,4])", R"(["b",1,3,0])"), "0"));
+    CHECK(contains(changed(R"("group":"a",)", ""), "the field group is missing"));
+}
+
 TEST("a missing file is named") {
     std::string message;
     try {

@@ -18,20 +18,24 @@ from whit.formats import Codebook, Float, Int
 from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
-from whit.plan import Distill, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Rule
+from whit.plan import Distill, Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Rule
 from whit.quantizers import Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
+from whit.scalings import AWQ, CrossLayer, SmoothQuant
 from whit.scores import Magnitude
 from whit.target import Target
 from whit.toml import load_plan, save_plan
 
 __all__ = [
+    "AWQ",
     "Codebook",
+    "CrossLayer",
     "Data",
     "DataError",
     "Distill",
     "Entropy",
+    "Equalize",
     "Exported",
     "FileError",
     "Finetune",
@@ -58,6 +62,7 @@ __all__ = [
     "Result",
     "Rule",
     "Samples",
+    "SmoothQuant",
     "Target",
     "WeightsError",
     "WhitError",

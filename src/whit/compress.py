@@ -12,6 +12,7 @@ import numpy as np
 from whit import decide, measure, store
 from whit.data import Array, Data, as_data
 from whit.decide import Cut, Skipped
+from whit.equalize import equalize
 from whit.errors import ModelError, PlanError, listed
 from whit.frontends import network_of
 from whit.graph import Graph
@@ -20,7 +21,7 @@ from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric, named
 from whit.mixing import LayerBits, mix
 from whit.network import Network
-from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
 from whit.pricing import reach
 from whit.progress import Progress
 from whit.runtime import load, open_onnx
@@ -209,6 +210,8 @@ class _Run:
         match step:
             case FoldBatchNorm():
                 self._record(decide.folds(self.network))
+            case Equalize():
+                self._equalize(step)
             case Prune(unit="weight"):
                 self._record(decide.single_weights(step, self.network))
             case Prune():
@@ -274,6 +277,20 @@ class _Run:
         self.network.apply_(decisions)
         self.ledger = self.ledger.record(*(one for one in decisions if not isinstance(one, Assigned)))
 
+    def _equalize(self, step: Equalize) -> None:
+        """Scale channels, having seen on a copy that the network computes what it did."""
+        train, most = self.data.train, step.samples
+        decisions, skipped = equalize(step, self.network, train, self.metric.loss)
+        scaled = self.network.copy()
+        scaled.apply_(decisions)
+        if not _same(self.network.predict(train, most), scaled.predict(train, most)):
+            raise ModelError(
+                f"scaling the channels of {listed(one.group for one in decisions)} changes what the network computes; "
+                "drop the Equalize step, and please report the architecture"
+            )
+        self.skipped += skipped
+        self._record(decisions)
+
     def _cut(self, step: Prune) -> None:
         """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""
         graph = self.network.graph()
@@ -308,8 +325,7 @@ class _Run:
             found = cut.predict(self.data.train, most=4)
         except Exception:  # the user's code fixes a size: whatever it raises, this cut is not one it can take
             return False
-        scale = max(1.0, float(np.abs(expected).max()))
-        return found.shape == expected.shape and float(np.abs(found - expected).max()) <= _TOLERANCE * scale
+        return _same(expected, found)
 
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""
@@ -317,6 +333,12 @@ class _Run:
         given = self.ledger.given()
         rest = {name: np.array(x) for name, x in self.network.values().items() if name not in given}
         self.ledger = self.ledger.record(*(Assigned(parameter=name, values=x) for name, x in rest.items()))
+
+
+def _same(expected: Array, found: Array) -> bool:
+    """Whether two networks' outputs are equal but for the order of floating-point sums."""
+    scale = max(1.0, float(np.abs(expected).max()))
+    return found.shape == expected.shape and float(np.abs(found - expected).max()) <= _TOLERANCE * scale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whit.allocate import keep_units, keep_weights
-from whit.coupling import Group, couple, is_depthwise
+from whit.coupling import Group, couple
 from whit.data import Array, Samples
 from whit.errors import PlanError
 from whit.formats import Floats, Int, short
 from whit.graph import Graph, Layer
+from whit.labels import is_depthwise
 from whit.ledger import (
     Assigned,
     Axis,

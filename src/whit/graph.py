@@ -11,6 +11,7 @@ kind             inputs                                 attributes
 ``linear``       x, weight, bias or none
 ``embedding``    places, weight
 ``batch_norm``   x, weight, bias, mean, variance
+``layer_norm``   x, weight or none, bias or none        over the last axes, with or without taking off the mean
 ``pool``         x                                      averages over windows of the axes after the first two
 ``max_pool``     x
 ``mean``         x                                      ``axes``, ``keepdim``
@@ -20,6 +21,7 @@ kind             inputs                                 attributes
 ``slice``        x                                      ``axis``, ``start``, ``stop``, ``step``
 ``pad``          x                                      ``axes`` (those that grow), ``value`` (None: those beside)
 ``softmax``      x
+``clip``         x                                      ``low``, ``high``, either of them None where there is no bound
 ``add`` ...      one or more (see ``ELEMENTWISE``)
 ===============  =====================================  =============================================
 """

@@ -30,8 +30,8 @@ def describe(path: str | Path) -> dict[str, Any]:
 
     Returns:
         ``file``, ``bytes``, ``format_version``, ``about`` (plan, metric and versions), ``tensors`` (``name``,
-        ``shape``, ``stored``, ``sparsity`` or None, ``bytes``), ``structure`` (``folded``, ``kept``), ``activations``
-        (``tensor``, ``stored``, ``scale``, ``zero_point``) and ``graph_bytes`` (None without a graph).
+        ``shape``, ``stored``, ``sparsity`` or None, ``bytes``), ``structure`` (``folded``, ``scaled``, ``kept``),
+        ``activations`` (``tensor``, ``stored``, ``scale``, ``zero_point``) and ``graph_bytes`` (None without a graph).
 
     Raises:
         FileError: It is not a whole ``.whit`` file.
@@ -51,7 +51,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         "format_version": VERSION,
         "about": dict(stored.about),
         "tensors": list(found.tensors.values()),
-        "structure": {"folded": found.folded, "kept": found.kept},
+        "structure": {"folded": found.folded, "scaled": found.scaled, "kept": found.kept},
         "activations": found.activations,
         "graph_bytes": graph,
     }
@@ -65,6 +65,7 @@ class _Reader:
         self.next = 0
         self.tensors: dict[str, dict[str, Any]] = {}
         self.folded: list[dict[str, Any]] = []
+        self.scaled: list[dict[str, Any]] = []
         self.kept: list[dict[str, Any]] = []
         self.activations: list[dict[str, Any]] = []
 
@@ -76,6 +77,9 @@ class _Reader:
         match table["kind"]:
             case "folded":
                 self.folded.append({"batch_norm": table["batch_norm"], "into": table["into"]})
+            case "scaled":
+                parameters = {key: [name for name, *_ in table[key]] for key in ("made", "read")}
+                self.scaled.append({"group": table["group"], "channels": prod(self._shape(places[0])), **parameters})
             case "kept":
                 axes = [
                     {"parameter": name, "axis": axis, "size": prod(self._shape(place))}
@@ -141,6 +145,8 @@ def print_description(found: Mapping[str, Any], console: Console | None = None) 
     say("no graph: it holds parameters only" if graph is None else f"graph: {bytes_text(graph)}")
     if folded := [f"{one['batch_norm']} into {one['into']}" for one in found["structure"]["folded"]]:
         say(f"folded: {listed(folded, most=1000)}")
+    for one in found["structure"]["scaled"]:
+        say(f"scaled: {one['channels']} channels of {listed(one['made'])}, read by {listed(one['read'])}")
     for one in found["structure"]["kept"]:
         axes = ", ".join(f"{axis['parameter']} axis {axis['axis']} to {axis['size']}" for axis in one["axes"])
         say(f"cut with {one['group']}: {axes}")

@@ -1,9 +1,10 @@
 """Decisions as data: what every step chose, and the order in which to replay it.
 
 The ledger, replayed on a fresh instance of the user's own class, rebuilds the compressed network. Structural decisions
-(``Folded``, ``Kept``) are replayed in the order in which they were made. Decisions on the values of one tensor
-(``Masked``, ``Rounded``, ``RoundedActivation``, ``RoundedBias``, ``Assigned``) stand once a tensor, as decided last, in
-the shapes that the structure leaves; they are replayed after it. A mask only ever grows: what was masked stays masked.
+(``Folded``, ``Scaled``, ``Kept``) are replayed in the order in which they were made. Decisions on the values of one
+tensor (``Masked``, ``Rounded``, ``RoundedActivation``, ``RoundedBias``, ``Assigned``) stand once a tensor, as decided
+last, in the shapes that the structure leaves; they are replayed after it. A mask only ever grows: what was masked stays
+masked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from whit.formats import Codes, Floats, Format, Int, Integers
 
 __all__ = [
+    "MOST_QUARTERS",
     "Assigned",
     "Axis",
     "Decision",
@@ -26,6 +28,8 @@ __all__ = [
     "Rounded",
     "RoundedActivation",
     "RoundedBias",
+    "Scaled",
+    "Span",
     "matrix",
 ]
 
@@ -38,6 +42,19 @@ class Axis(NamedTuple):
 
     parameter: str
     axis: int
+
+
+class Span(NamedTuple):
+    """Where channels lie on one axis of a tensor: channel ``c`` takes ``each`` places, from ``first + c * each`` on."""
+
+    name: str
+    axis: int
+    first: int = 0
+    each: int = 1
+
+    def of(self, size: int) -> slice:
+        """The places of so many channels."""
+        return slice(self.first, self.first + size * self.each)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +78,50 @@ class Kept:
     group: str
     axes: Mapping[Axis, NDArray[np.int64]]
     groups: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scaled:
+    """Channels are divided by factors where they are made and multiplied by them where they are read.
+
+    Factors are quarter powers of two: as fine as ranges need, small in a file, and the same on every machine.
+
+    Attributes:
+        group: The first layer that makes the channels.
+        quarters: ``(channels,)``, int32: the factors are ``2 ** (quarters / 4)``, of ``MOST_QUARTERS`` either way.
+        made: Where parameters are divided.
+        read: Where parameters are multiplied.
+
+    >>> scaled = Scaled(group="a", quarters=np.array([4, 0], np.int32), made=(Span("a", 0),), read=(Span("b", 1),))
+    >>> scaled.applied("a", np.array([[6.0], [5.0]])).tolist(), scaled.applied("b", np.array([[1.5, 2.5]])).tolist()
+    ([[3.0], [5.0]], [[3.0, 2.5]])
+    """
+
+    group: str
+    quarters: Integers
+    made: tuple[Span, ...]
+    read: tuple[Span, ...]
+
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        """``(channels,)``."""
+        return np.ldexp(_QUARTERS[self.quarters % 4], self.quarters // 4)
+
+    def applied(self, name: str, values: NDArray[Number]) -> NDArray[Number]:
+        """What a parameter becomes, in its own dtype."""
+        found = values.astype(np.float64)
+        for spans, sign in ((self.made, -1), (self.read, 1)):
+            for span in spans:
+                if span.name == name:
+                    along = np.moveaxis(found, span.axis, -1)
+                    along[..., span.of(self.quarters.size)] *= np.repeat(self.factors**sign, span.each)
+        return found.astype(values.dtype)
+
+
+MOST_QUARTERS = 128
+"""Factors go from 2 ** -32 to 2 ** 32."""
+_QUARTERS = np.array([1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429])
+"""``2 ** (n / 4)``, as no library rounds it otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,7 +246,8 @@ class Assigned:
 
 
 _Value = Masked | Rounded | RoundedActivation | RoundedBias | Assigned
-Decision = Folded | Kept | _Value
+Structure = Folded | Scaled | Kept
+Decision = Structure | _Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +262,7 @@ class Ledger:
     [False, True]
     """
 
-    structure: tuple[Folded | Kept, ...] = ()
+    structure: tuple[Structure, ...] = ()
     values: tuple[_Value, ...] = ()
 
     def __iter__(self) -> Iterator[Decision]:
@@ -212,7 +274,7 @@ class Ledger:
         structure = list(self.structure)
         values = {_place(decision): decision for decision in self.values}
         for decision in decisions:
-            if isinstance(decision, Folded):
+            if isinstance(decision, Folded | Scaled):
                 structure.append(decision)
             elif isinstance(decision, Kept):
                 structure.append(decision)

@@ -5,9 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Doubles", "Moments", "Sensitivity"]
+__all__ = ["Doubles", "Magnitudes", "Moments", "Sensitivity"]
 
 Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Magnitudes:
+    """How large the channels of an activation are.
+
+    Attributes:
+        largest: ``(channels,)``, of absolute values.
+        mean: Same shape, of absolute values.
+    """
+
+    largest: Doubles
+    mean: Doubles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,6 +74,13 @@ class Moments:
         second = sensitivity.columns[None]
         nothing = np.zeros(second.shape[:2])
         return cls(second=second, cross=second, mean=nothing, original=nothing, sensitivity=sensitivity.rows)
+
+    def growth(self, error: Doubles) -> float:
+        """What the loss of a sample grows by with an error ``(rows, columns)`` in the weight, see ``Sensitivity``."""
+        groups, columns = self.second.shape[:2]
+        error = error.reshape(groups, -1, columns)
+        quadratic = np.einsum("grc,gcd,grd->gr", error, self.second, error, optimize=True)
+        return float(self.sensitivity @ quadratic.reshape(-1))
 
     def shift(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> Doubles:
         """What to add to the bias so that the mean output stays: ``before @ original - after @ mean``, ``(rows,)``.

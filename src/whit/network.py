@@ -8,7 +8,7 @@ from whit.data import Array, Samples
 from whit.graph import Graph, Layer
 from whit.ledger import Decision, Folded, Ledger, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
-from whit.moments import Moments, Sensitivity
+from whit.moments import Magnitudes, Moments, Sensitivity
 from whit.plan import Finetune
 from whit.progress import Progress
 from whit.ranges import Histogram
@@ -46,6 +46,10 @@ class Network(ABC):
     @abstractmethod
     def observe(self, tensors: Sequence[str], samples: Samples, most: int) -> dict[str, Histogram]:
         """What the values of activations are over the first ``most`` samples."""
+
+    @abstractmethod
+    def magnitudes(self, tensors: Mapping[str, int], samples: Samples, most: int) -> dict[str, Magnitudes]:
+        """How large the channels of activations are, by name, given the axis of each; unseen ones are left out."""
 
     @abstractmethod
     def sensitivities(self, weights: Sequence[str], samples: Samples, most: int, loss: Loss) -> dict[str, Sensitivity]:

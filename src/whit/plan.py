@@ -16,9 +16,10 @@ from whit.formats import Format, Int
 from whit.mixed import Mixed
 from whit.quantizers import Nearest, OptimalBrain, Quantizer
 from whit.ranges import MinMax, Range
+from whit.scalings import CrossLayer, Scaling
 from whit.scores import Magnitude, Score
 
-__all__ = ["Distill", "Finetune", "FoldBatchNorm", "Plan", "Prune", "Quantize", "Rule", "Step", "settings"]
+__all__ = ["Distill", "Equalize", "Finetune", "FoldBatchNorm", "Plan", "Prune", "Quantize", "Rule", "Step", "settings"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,28 @@ class Rule:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldBatchNorm:
     """Multiply every batch normalisation that follows a convolution or linear layer into that layer's weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Equalize:
+    """Move scales between layers: channels are divided where they are made and multiplied where they are read.
+
+    The network computes the same; what changes is how well its weights and activations fit a grid. It reaches through
+    all that passes a positive factor on: ReLU, pooling, residual sums, concatenations, products. ReLU6 does so below
+    its ceiling: a channel is scaled if it stayed a tenth below 6 over the samples, and does so scaled.
+
+    Attributes:
+        by: How factors are chosen: ``CrossLayer()`` by the ranges of weights alone, ``SmoothQuant()`` by those of
+            activations too, ``AWQ()`` by what rounding would cost.
+        samples: How many training samples to observe activations on, at most.
+    """
+
+    by: Scaling = CrossLayer()
+    samples: int = 512
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise PlanError(f"Equalize(samples={self.samples}): observe at least one sample")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -321,7 +344,7 @@ class Finetune:
         return replace(self, distill=distill if distill is not None and distill.weight > 0 else None)
 
 
-Step = FoldBatchNorm | Prune | Quantize | Finetune
+Step = FoldBatchNorm | Equalize | Prune | Quantize | Finetune
 _Selective = TypeVar("_Selective", Prune, Quantize)
 
 
@@ -342,7 +365,9 @@ class Plan:
             raise PlanError("a plan without steps changes nothing; give it at least one step")
         for step in steps:
             if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] (not all callers are typed)
-                raise PlanError(f"{step!r} is not a step; steps are FoldBatchNorm, Prune, Quantize and Finetune")
+                raise PlanError(
+                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Quantize and Finetune"
+                )
         quantized: Quantize | None = None
         for place, step in enumerate(steps, 1):
             if quantized is None and isinstance(step, Finetune) and (step.rate > 0 or step.trains != "codes"):
@@ -350,7 +375,7 @@ class Plan:
                     f"step {place} (Finetune with trains={step.trains!r}, rate={step.rate}) needs codes, which only "
                     "Quantize makes. Put it after Quantize"
                 )
-            if quantized is not None and isinstance(step, FoldBatchNorm | Prune):
+            if quantized is not None and isinstance(step, FoldBatchNorm | Equalize | Prune):
                 raise PlanError(
                     f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "
                     "already rounded. Put it before Quantize"

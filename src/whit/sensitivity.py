@@ -142,9 +142,6 @@ def _inputs(graph: Graph, layers: Sequence[Layer]) -> dict[str, list[str]]:
 
 
 def predicted_growth(weight: Weight, rounded: Rounded, moments: Moments) -> float:
-    """``sum(rows[r] * e_r^T S e_r)`` for the error ``e`` of the rounded weight, see ``whit.moments.Sensitivity``."""
+    """``moments.growth`` for the error of the rounded weight."""
     error = matrix(rounded.values(), weight.axis).astype(np.float64) - matrix(weight.values, weight.axis)
-    groups, columns = moments.second.shape[:2]
-    error = error.reshape(groups, -1, columns)
-    quadratic = np.einsum("grc,gcd,grd->gr", error, moments.second, error, optimize=True)
-    return float(moments.sensitivity @ quadratic.reshape(-1))
+    return moments.growth(error)

@@ -406,6 +406,10 @@ def kept(*axes):
     return [{"kind": "kept", "group": "g", "axes": list(axes), "groups": {}}]
 
 
+def scaled(*made):
+    return [{"kind": "scaled", "group": "g", "made": list(made), "read": []}]
+
+
 @pytest.mark.parametrize(
     ("decisions", "arrays", "message"),
     [
@@ -415,6 +419,16 @@ def kept(*axes):
         (["kept"], [], "TypeError"),
         ([{"kind": "folded", "batch_norm": 1, "into": "a"}], [], "1 is not a name"),
         ([{"kind": "folded", "batch_norm": "b"}], [], "['batch_norm', 'into', 'kind'] are needed"),
+        (scaled(), [], "it needs an array more than the file has"),
+        (scaled(["w", 0, 0, 1]), [[0.5]], "an array of float64 stands where int32 is needed"),
+        (scaled(["w", 0, 0, 1]), [np.int32([[0]])], "factors of channels are -128 to 128 quarters, in one row"),
+        (scaled(["w", 0, 0, 1]), [np.int32([129])], "factors of channels are -128 to 128 quarters, in one row"),
+        (scaled(["w", 0, 0, 1]), [np.int32([-(2**31)])], "factors of channels are -128 to 128 quarters, in one row"),
+        (scaled(["w", 0, 0]), [np.int32([1])], "not enough values to unpack"),
+        (scaled(["w", -1, 0, 1]), [np.int32([1])], "-1 is not a whole number"),
+        (scaled(["w", 0, 0, 0]), [np.int32([1])], "0 is not a whole number from 1"),
+        (scaled([1, 0, 0, 1]), [np.int32([1])], "1 is not a name"),
+        ([scaled()[0] | {"read": 1}], [np.int32([1])], "TypeError"),
         (kept(["w", 0]), [], "it needs an array more than the file has"),
         (kept(["w", 0, "x"]), [[0]], "too many values to unpack"),
         (kept(["w"]), [[0]], "not enough values to unpack"),

@@ -12,7 +12,7 @@ import pytest
 
 import whit
 import whit.jax
-from whit import Distill, Finetune, FoldBatchNorm, Int, OptimalBrain, Plan, PlanError, Prune, Quantize, Rule
+from whit import Distill, Equalize, Finetune, FoldBatchNorm, Int, OptimalBrain, Plan, PlanError, Prune, Quantize, Rule
 from whit.decide import Skipped
 
 
@@ -203,6 +203,7 @@ ACTIVATIONS = Int(bits=8, per="tensor", symmetric=False)
         (Quantize(activations=ACTIVATIONS), r"step 2, Quantize\(activations=...\): .*activations=None"),
         (Quantize(weights=None, activations=ACTIVATIONS), r"step 2, Quantize\(activations=...\)"),
         (Quantize(rules=(Rule(layers=".*", use=Quantize(activations=ACTIVATIONS)),)), r"step 2, Quantize\(activations"),
+        (Equalize(), "step 2, Equalize: it needs the network's graph"),
         (Quantize(correct_biases=True), r"step 2, Quantize\(correct_biases=True\): .*correct_biases=False"),
         (Quantize(method=OptimalBrain()), r"step 2, Quantize\(method=OptimalBrain\(...\)\): .*method=Nearest"),
         (Finetune(epochs=1), "step 2, Finetune: .*your own loop"),

@@ -10,7 +10,20 @@ from hypothesis.extra import numpy as hnp
 
 from whit.errors import FileError, OutputError
 from whit.formats import BF16, FP16, Codebook, Float, Int
-from whit.ledger import Assigned, Axis, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias, matrix
+from whit.ledger import (
+    Assigned,
+    Axis,
+    Folded,
+    Kept,
+    Ledger,
+    Masked,
+    Rounded,
+    RoundedActivation,
+    RoundedBias,
+    Scaled,
+    Span,
+    matrix,
+)
 from whit.quantizers import Nearest
 from whit.store import encode, read, write_whole
 
@@ -81,6 +94,11 @@ def ledgers(draw):
     structure = st.builds(Folded, batch_norm=NAMES, into=NAMES) | st.builds(
         Kept, group=NAMES, axes=axes, groups=st.dictionaries(NAMES, st.integers(1, 2**20), max_size=2)
     )
+    spans = st.lists(st.builds(Span, NAMES, st.integers(0, 5), st.integers(0, 9), st.integers(1, 9)), max_size=3).map(
+        tuple
+    )
+    quarters = hnp.arrays(np.int32, st.integers(0, 9), elements=st.integers(-128, 128))
+    structure |= st.builds(Scaled, group=NAMES, quarters=quarters, made=spans, read=spans)
     name_once = {"unique_by": lambda decision: decision.batch_norm if isinstance(decision, Folded) else id(decision)}
     decisions = draw(st.lists(structure, max_size=3, **name_once))
     for name in draw(st.sets(NAMES, max_size=4)):

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from whit import Data, Plan, decide
+from whit.equalize import equalize
 from whit.ledger import Ledger
 from whit.metrics import divergence
-from whit.plan import FoldBatchNorm, Quantize, Step
+from whit.plan import Equalize, FoldBatchNorm, Quantize, Step
 from whit.torch.network import TorchNetwork
 
 CLASSES = 6
@@ -91,6 +92,8 @@ def taken() -> Taken:
             match step:
                 case FoldBatchNorm():
                     decisions = decide.folds(network)
+                case Equalize():
+                    decisions = equalize(step, network, data.train, "cross_entropy")[0]
                 case Quantize():
                     decisions = decide.rounding(step, network, ledger, data.train, "cross_entropy")[0]
                 case _:

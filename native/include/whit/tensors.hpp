@@ -74,15 +74,16 @@ public:
 private:
     void add(const Json& value) {
         const std::string& kind = value.at("kind").text();
-        constexpr const char* kinds[] = {"folded", "kept", "masked", "rounded", "rounded_activation", "rounded_bias",
-                                         "assigned"};
+        constexpr const char* kinds[] = {"folded", "scaled", "kept", "masked", "rounded", "rounded_activation",
+                                         "rounded_bias", "assigned"};
         const auto* const known = std::find_if(std::begin(kinds), std::end(kinds), [&](auto one) { return kind == one; });
         if (known == std::end(kinds)) throw std::runtime_error("there is no decision of kind " + kind.substr(0, 40));
-        // What is folded and what is kept may alternate.
-        const auto stage = std::max<std::ptrdiff_t>(known - std::begin(kinds), 1);
+        // What is folded, scaled and kept may alternate.
+        const auto stage = std::max<std::ptrdiff_t>(known - std::begin(kinds), 2);
         if (stage < stage_) throw std::runtime_error("the decisions are not in replay order");
         stage_ = stage;
         if (kind == "folded") return folded(value.table({"kind", "batch_norm", "into"}));
+        if (kind == "scaled") return scaled(value.table({"kind", "group", "made", "read"}));
         if (kind == "kept") return kept(value.table({"kind", "group", "axes", "groups"}));
         if (kind == "masked") return masked(value.table({"kind", "parameter"}, {"from"}));
         if (kind == "rounded") {
@@ -131,6 +132,18 @@ private:
     void folded(const Json::Table& fields) {
         fields.at("into").text();
         if (!folded_.insert(fields.at("batch_norm").text()).second) throw std::runtime_error("it is folded twice");
+    }
+
+    void scaled(const Json::Table& fields) {
+        fields.at("group").text();
+        for (const char* const spans : {"made", "read"}) {
+            for (const Json& span : fields.at(spans).list()) {
+                if (span.list().size() != 4) throw std::runtime_error("channels lie at a name and three numbers");
+                span.list()[0].text();
+                for (std::size_t place = 1; place < 4; ++place) span.list()[place].whole(place == 3, most_bytes);
+            }
+        }
+        if (shape(take(1), Dtype::int32).size() != 1) throw std::runtime_error("factors of channels have one axis");
     }
 
     void kept(const Json::Table& fields) {

@@ -15,7 +15,7 @@ from whit.finite import check_finite
 from whit.jax.pytree import arrays_of, is_floating
 from whit.jax.replay import assigned, replay
 from whit.ledger import Ledger
-from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
 from whit.store import Profile
 from whit.toml import dumps
 
@@ -127,6 +127,8 @@ def _check(step: Step, place: int) -> None:
     match step:
         case FoldBatchNorm():
             what, advice = "FoldBatchNorm", "fold the normalisation into the kernels yourself and drop the step"
+        case Equalize():
+            what, advice = "Equalize", "drop the step"
         case Prune(unit="channel"):
             what, advice = 'Prune(unit="channel")', 'prune single weights with unit="weight"'
         case Quantize() if any(use.activations is not None for use in (step, *_uses(step))):

@@ -11,7 +11,21 @@ import numpy as np
 from whit.data import Array
 from whit.errors import FileError
 from whit.formats import Codebook, Floats, Format, Int, Integers, pack_scales, unpack_scales
-from whit.ledger import Assigned, Axis, Decision, Folded, Kept, Ledger, Masked, Rounded, RoundedActivation, RoundedBias
+from whit.ledger import (
+    MOST_QUARTERS,
+    Assigned,
+    Axis,
+    Decision,
+    Folded,
+    Kept,
+    Ledger,
+    Masked,
+    Rounded,
+    RoundedActivation,
+    RoundedBias,
+    Scaled,
+    Span,
+)
 from whit.store.fields import positive, reading, shape, table, text, whole
 from whit.toml import from_table, to_table
 
@@ -26,6 +40,7 @@ Before = dict[tuple[type, str], Rounded | RoundedActivation]
 
 _FIELDS = {
     "folded": {"batch_norm", "into"},
+    "scaled": {"group", "made", "read"},
     "kept": {"group", "axes", "groups"},
     "masked": {"parameter"},
     "rounded": {"parameter", "target", "shape", "axis"},
@@ -46,6 +61,14 @@ def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> di
     match decision:
         case Folded(batch_norm=batch_norm, into=into):
             return {"kind": "folded", "batch_norm": batch_norm, "into": into}
+        case Scaled(group=group, quarters=quarters, made=made, read=read):
+            keep("quarters", quarters)
+            return {
+                "kind": "scaled",
+                "group": group,
+                "made": [list(one) for one in made],
+                "read": [list(one) for one in read],
+            }
         case Kept(group=group, axes=axes, groups=groups):
             for indices in axes.values():
                 keep("kept", indices)
@@ -123,6 +146,8 @@ def arrays_of(table: Mapping[str, Any]) -> list[str]:
     match table:
         case {"kind": "kept", "axes": axes}:
             return ["indices"] * len(axes)
+        case {"kind": "scaled"}:
+            return ["quarters"]
         case {"kind": "masked"}:
             return [] if table.get("from") == "codes" else ["mask"]
         case {"kind": "rounded"}:
@@ -216,6 +241,8 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
     match kind:
         case "folded":
             return Folded(batch_norm=text(fields["batch_norm"]), into=text(fields["into"]))
+        case "scaled":
+            return _scaled(fields, fetch)
         case "kept":
             groups = {text(weight): whole(count, low=1) for weight, count in fields["groups"].items()}
             return Kept(group=text(fields["group"]), axes=_axes(fields["axes"], fetch), groups=groups)
@@ -229,6 +256,19 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
             return _rounded_bias(fields, fetch, before)
         case _:
             return Assigned(parameter=text(fields["parameter"]), values=fetch())
+
+
+def _scaled(fields: dict[str, Any], fetch: Fetch) -> Scaled:
+    quarters: Integers = _of(fetch(), np.int32)
+    if quarters.ndim != 1 or (np.clip(quarters, -MOST_QUARTERS, MOST_QUARTERS) != quarters).any():
+        raise ValueError(f"factors of channels are {-MOST_QUARTERS} to {MOST_QUARTERS} quarters, in one row")
+    made, read = (
+        tuple(
+            Span(text(name), whole(axis), whole(first), whole(each, low=1)) for name, axis, first, each in fields[key]
+        )
+        for key in ("made", "read")
+    )
+    return Scaled(group=text(fields["group"]), quarters=quarters, made=made, read=read)
 
 
 def _axes(value: Any, fetch: Fetch) -> dict[Axis, Any]:

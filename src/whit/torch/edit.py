@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 from whit.data import Array
 from whit.errors import ModelError, WeightsError
 from whit.graph import Graph
-from whit.ledger import Assigned, Decision, Folded, Kept, Masked, Rounded, RoundedActivation, RoundedBias
+from whit.ledger import Assigned, Decision, Folded, Kept, Masked, Rounded, RoundedActivation, RoundedBias, Scaled
 from whit.torch.activations import activations_of, round_activations_
 
 __all__ = ["apply_", "foldable", "state_of", "tensor_of"]
@@ -27,6 +27,8 @@ def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
                     _fold_(module, decision)
                 case Kept():
                     _cut_(module, decision)
+                case Scaled():
+                    _scale_(module, decision)
                 case Masked():
                     tensor_of(module, decision.parameter).mul_(torch.from_numpy(decision.mask))
                 case Rounded() | RoundedBias():
@@ -136,6 +138,19 @@ def _cut_(module: nn.Module, decision: Kept) -> None:
             layer.groups = groups
     for owner in touched.values():
         _mend_(owner)
+
+
+def _scale_(module: nn.Module, decision: Scaled) -> None:
+    for name in dict.fromkeys(span.name for span in (*decision.made, *decision.read)):
+        tensor = tensor_of(module, name)
+        try:
+            scaled = decision.applied(name, tensor.detach().cpu().numpy())
+        except (IndexError, ValueError, np.exceptions.AxisError) as error:
+            raise WeightsError(
+                f"{name} has shape {tuple(tensor.shape)}, which has no {decision.quarters.size} channels where they "
+                "were scaled: this is not the network that was compressed"
+            ) from error
+        tensor.copy_(torch.from_numpy(scaled))
 
 
 def _mend_(layer: nn.Module) -> None:

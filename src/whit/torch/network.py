@@ -15,7 +15,7 @@ from whit.finite import check_finite
 from whit.graph import Graph, Layer
 from whit.ledger import Decision, Folded, Ledger, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
-from whit.moments import Moments, Sensitivity
+from whit.moments import Magnitudes, Moments, Sensitivity
 from whit.network import Network
 from whit.plan import Finetune
 from whit.progress import Progress
@@ -118,6 +118,29 @@ class TorchNetwork(Network):
             for inputs, _ in samples.batches(_BATCH, most):
                 self._forward(self._tensors(inputs), Tracker(visit, visit))
         return {name: Histogram(low=low[name], high=high[name], counts=counts[name]) for name in tensors}
+
+    def magnitudes(self, tensors: Mapping[str, int], samples: Samples, most: int) -> dict[str, Magnitudes]:
+        """How large the channels of activations are, in one pass."""
+        largest: dict[str, Tensor] = {}
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+
+        def visit(name: str, x: Tensor) -> Tensor:
+            if name in tensors:
+                rows = x.detach().abs().movedim(tensors[name], 0).flatten(1).double()
+                found = rows.amax(1)
+                largest[name] = torch.maximum(largest.get(name, found), found)
+                sums[name] = sums.get(name, torch.zeros(())) + rows.sum(1)
+                counts[name] = counts.get(name, 0) + rows.shape[1]
+            return x
+
+        for inputs, _ in samples.batches(_BATCH, most):
+            self._forward(_tensors(inputs), Tracker(visit, visit))
+        return {
+            name: Magnitudes(largest=largest[name].numpy(), mean=(sums[name] / counts[name]).numpy())
+            for name in tensors
+            if name in counts
+        }
 
     def sensitivities(self, weights: Sequence[str], samples: Samples, most: int, loss: Loss) -> dict[str, Sensitivity]:
         """What errors in weights cost, by a backward pass a batch."""

@@ -19,7 +19,6 @@ _ELEMENTWISE: dict[str, tuple[str, ...]] = {
     "div": ("div.Tensor", "div_.Tensor", "div.Scalar"),
     "neg": ("neg.default",),
     "relu": ("relu.default", "relu_.default"),
-    "clip": ("relu6.default", "relu6_.default", "hardtanh.default", "hardtanh_.default", "clamp.default"),
     "leaky_relu": ("leaky_relu.default", "leaky_relu_.default"),
     "elu": ("elu.default", "elu_.default"),
     "sigmoid": ("sigmoid.default", "sigmoid_.default"),
@@ -89,6 +88,16 @@ def _batch_norm(node: Node) -> Translation:
     return "batch_norm", present, {}
 
 
+def _norm(place: int) -> Callable[[Node], Translation]:
+    """A normalisation over the last axes: x, and what stands at ``place`` and behind it, its weight and its bias."""
+
+    def rule(node: Node) -> Translation:
+        present = [one for one in (node.args[0], *node.args[place : place + 2]) if isinstance(one, Node)]
+        return "layer_norm", present, {}
+
+    return rule
+
+
 def _mean(node: Node) -> Translation:
     rank = _rank(node.args[0])  # type: ignore[arg-type]
     axes = _argument(node, 1, "dim", None)
@@ -141,6 +150,17 @@ def _pad(node: Node) -> Translation:
     return "pad", node.all_input_nodes, attributes
 
 
+def _clip(low: float | None, high: float | None) -> Callable[[Node], Translation]:
+    """A clip, to these bounds where it is called with no others."""
+
+    def rule(node: Node) -> Translation:
+        names = ("min", "max") if node.target == _operator("clamp.default") else ("min_val", "max_val")
+        ends = (_argument(node, place, names[place - 1], end) for place, end in ((1, low), (2, high)))
+        return "clip", node.all_input_nodes, dict(zip(("low", "high"), ends, strict=True))
+
+    return rule
+
+
 def _operator(name: str) -> Any:
     """An ATen overload by its name, or None where this torch does not have it."""
     packet, _, overload = name.partition(".")
@@ -154,6 +174,9 @@ def _rules() -> dict[Any, Callable[[Node], Translation]]:
     rules |= dict.fromkeys(_RESHAPE, _plain("reshape"))
     rules |= dict.fromkeys(_POOL, _plain("pool"))
     rules |= dict.fromkeys(_MAX_POOL, _plain("max_pool"))
+    rules |= dict.fromkeys(("relu6.default", "relu6_.default"), _clip(0.0, 6.0))
+    rules |= dict.fromkeys(("hardtanh.default", "hardtanh_.default"), _clip(-1.0, 1.0))
+    rules |= dict.fromkeys(("clamp.default", "clamp_.default"), _clip(None, None))
     rules |= dict.fromkeys(("conv1d.default", "conv2d.default", "conv3d.default"), _conv(6))
     rules |= dict.fromkeys(("conv1d.padding", "conv2d.padding", "conv3d.padding"), _conv(6))
     rules |= dict.fromkeys(("softmax.int", "log_softmax.int"), _plain("softmax"))
@@ -161,6 +184,8 @@ def _rules() -> dict[Any, Callable[[Node], Translation]]:
         "linear.default": lambda node: ("linear", _matrix_inputs(node), {}),
         "embedding.default": lambda node: ("embedding", [node.args[1], node.args[0]], {}),  # type: ignore[list-item]
         "batch_norm.default": _batch_norm,
+        "layer_norm.default": _norm(2),
+        "rms_norm.default": _norm(2),
         "mean.dim": _mean,
         "mean.default": _mean,
         "cat.default": _concat,

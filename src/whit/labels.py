@@ -1,0 +1,256 @@
+"""Labels of channels, carried through a graph: who moves them where, and who unites which.
+
+Every parameter axis gets one label an index. An activation carries, for each of its elements, the label of the channel
+that made it. Operations that move data move labels the same way; what an operation that combines data does with them
+depends on what is asked: which channels can only be cut together (``coupling``), or which can be scaled
+(``homogeneity``). Labels that belong together are united (union-find); those of which nothing can be said are frozen,
+with the reason.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whit.graph import ELEMENTWISE, Graph, Layer, Operation
+from whit.ledger import Axis
+
+__all__ = ["NOTHING", "Carrier", "Labels", "compact", "is_depthwise"]
+
+Labels = NDArray[np.int64]
+NOTHING = -1
+"""The label of a value that no channel made, or of which nothing is known."""
+
+
+def is_depthwise(operation: Operation, graph: Graph) -> bool:
+    """Whether a convolution has one group for every input channel."""
+    return graph.shape(operation.inputs[1])[1] == 1 and int(operation.attributes["groups"]) > 1
+
+
+class Carrier(ABC):
+    """Carries labels through a graph. Labels are kept compact: size 1 along axes on which they do not vary."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.labels: dict[str, Labels] = {}
+        self.axes: dict[Axis, Labels] = {}
+        self.parent: list[int] = []
+        self.reasons: dict[int, str] = {}
+
+    def run(self) -> None:
+        """Carry labels through the whole graph; what leaves it stays as it is."""
+        for operation in self.graph.operations:
+            self._carry(operation)
+        for name in self.graph.outputs:
+            self.freeze(self.labels_of(name), "its channels are the output of the network")
+
+    # Union-find.
+
+    def find(self, label: int) -> int:
+        """The label that stands for all that are united with this one."""
+        root = label
+        while self.parent[root] != root:
+            root = self.parent[root]
+        while self.parent[label] != root:
+            self.parent[label], label = root, self.parent[label]
+        return root
+
+    def unite(self, left: Labels, right: Labels, reason: str) -> None:
+        """Unite two label arrays position by position; what meets nothing is frozen for ``reason``."""
+        pairs = np.stack(np.broadcast_arrays(left, right)).reshape(2, -1)
+        for a, b in np.unique(pairs, axis=1).T.tolist():
+            if a == b:
+                continue
+            if NOTHING in (a, b):
+                self.reasons.setdefault(self.find(max(a, b)), reason)
+                continue
+            keep, drop = sorted((self.find(a), self.find(b)))
+            self.parent[drop] = keep
+            if drop in self.reasons:
+                self.reasons.setdefault(keep, self.reasons[drop])
+
+    def freeze(self, labels: Labels, reason: str) -> None:
+        """Say of labels that nothing is to be done with what they stand for."""
+        for label in np.unique(labels).tolist():
+            if label != NOTHING:
+                self.reasons.setdefault(self.find(label), reason)
+
+    def frozen(self) -> dict[str, str]:
+        """Why nothing is to be done with output channels of a layer, for every layer that has such channels."""
+        frozen: dict[str, str] = {}
+        for layer in self.graph.layers():
+            for label in self.axis(layer.weight, self._making(layer)).tolist():
+                if (root := self.find(label)) in self.reasons:
+                    frozen[layer.name] = self.reasons[root]
+                    break
+        return frozen
+
+    def _making(self, layer: Layer) -> int:
+        """The axis of a weight whose indices are asked about."""
+        return 0
+
+    # Where labels come from.
+
+    def axis(self, parameter: str, axis: int) -> Labels:
+        """The labels of a parameter axis, one an index, made on first use."""
+        key = Axis(parameter, axis)
+        if key not in self.axes:
+            self.axes[key] = self._new(self.graph.shape(parameter)[axis])
+        return self.axes[key]
+
+    def _new(self, size: int) -> Labels:
+        start = len(self.parent)
+        self.parent.extend(range(start, start + size))
+        return np.arange(start, start + size)
+
+    def labels_of(self, name: str) -> Labels:
+        """The compact labels of a tensor; a parameter used as a value is labelled on its one long axis."""
+        if name in self.labels:
+            return self.labels[name]
+        shape = self.graph.shape(name)
+        long = [axis for axis, size in enumerate(shape) if size > 1]
+        if self.graph.is_parameter(name) and len(long) == 1:
+            return self.axis(name, long[0]).reshape([-1 if axis == long[0] else 1 for axis in range(len(shape))])
+        return np.full([1] * len(shape), NOTHING)
+
+    def along(self, name: str, axis: int, reason: str) -> Labels:
+        """One label an index along ``axis``, uniting what varies along the others."""
+        labels = np.moveaxis(self.labels_of(name), axis, 0)
+        flat = labels.reshape(labels.shape[0], -1)
+        if flat.shape[1] > 1:
+            self.unite(flat[:, :1], flat, reason)
+        return np.broadcast_to(flat[:, 0], (self.graph.shape(name)[axis],))
+
+    # What each kind of operation does with them.
+
+    def _carry(self, operation: Operation) -> None:
+        match operation.kind:
+            case "conv":
+                self._conv(operation)
+            case "linear":
+                self._linear(operation)
+            case "embedding":
+                self._embedding(operation)
+            case "batch_norm":
+                self._batch_norm(operation)
+            case "pool" | "max_pool" | "mean":
+                self._reduce(operation)
+            case "concat":
+                self._concat(operation)
+            case "reshape":
+                self._reshape(operation)
+            case "permute":
+                axes = _tuple(operation.attributes["axes"])
+                self._set(operation, self.labels_of(operation.inputs[0]).transpose(axes))
+            case "slice":
+                self._slice(operation)
+            case "pad":
+                self._pad(operation)
+            case kind if kind in ELEMENTWISE:
+                self._elementwise(operation)
+            case _:
+                self._other(operation)
+
+    @abstractmethod
+    def _conv(self, operation: Operation) -> None: ...
+
+    @abstractmethod
+    def _linear(self, operation: Operation) -> None: ...
+
+    @abstractmethod
+    def _embedding(self, operation: Operation) -> None: ...
+
+    @abstractmethod
+    def _batch_norm(self, operation: Operation) -> None: ...
+
+    @abstractmethod
+    def _elementwise(self, operation: Operation) -> None: ...
+
+    @abstractmethod
+    def _other(self, operation: Operation) -> None: ...
+
+    def _set(self, operation: Operation, labels: Labels) -> None:
+        self.labels[operation.output] = labels
+
+    def _end(self, operation: Operation, why: str) -> None:
+        """Freeze all that an operation reads, ``why`` after its kind; nothing is known of what it makes."""
+        for name in operation.inputs:
+            if self.graph.is_parameter(name):
+                for axis in range(len(self.graph.shape(name))):
+                    self.freeze(self.axis(name, axis), f"used by {operation.kind}, {why}")
+            else:
+                where = operation.layer or "the network"
+                self.freeze(self.labels_of(name), f"read by {operation.kind} in {where}, {why}")
+        self._set(operation, np.full([1] * len(self.graph.shape(operation.output)), NOTHING))
+
+    def _matrix_output(self, operation: Operation, made: Labels, axis: int) -> None:
+        if not self.graph.is_parameter(operation.inputs[1]):
+            self.freeze(made, f"the weight of {operation.layer} is computed, not a parameter")
+        for bias in operation.inputs[2:3]:
+            self.unite(made, self.axis(bias, 0), f"its bias {bias} cannot be cut")
+        rank = len(self.graph.shape(operation.output))
+        self._set(operation, made.reshape([-1 if at == axis else 1 for at in range(rank)]))
+
+    def _reduce(self, operation: Operation) -> None:
+        labels = self.labels_of(operation.inputs[0])
+        rank = labels.ndim
+        pooled = range(2, rank)
+        axes = [axis % rank for axis in _tuple(operation.attributes.get("axes", tuple(pooled)))]
+        for axis in axes:
+            if labels.shape[axis] > 1:
+                self.freeze(labels, f"pooled together by {operation.kind} in {operation.layer or 'the network'}")
+                labels = np.full_like(labels, NOTHING)
+        keep = bool(operation.attributes.get("keepdim", True))
+        labels = labels[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(rank))]
+        self._set(operation, labels if keep else labels.squeeze(tuple(axes)))
+
+    def _concat(self, operation: Operation) -> None:
+        rank = len(self.graph.shape(operation.output))
+        axis = int(operation.attributes["axis"]) % rank
+        parts = [self.labels_of(name) for name in operation.inputs]
+        shape = list(
+            np.broadcast_shapes(*[tuple(1 if at == axis else n for at, n in enumerate(p.shape)) for p in parts])
+        )
+        full: list[Labels] = []
+        for name, part in zip(operation.inputs, parts, strict=True):
+            shape[axis] = self.graph.shape(name)[axis]
+            full.append(np.broadcast_to(part, shape))
+        self._set(operation, compact(np.concatenate(full, axis=axis)))
+
+    def _reshape(self, operation: Operation) -> None:
+        before = self.graph.shape(operation.inputs[0])
+        after = self.graph.shape(operation.output)
+        labels = self.labels_of(operation.inputs[0])
+        if before[:1] == after[:1] and labels.shape[:1] == (1,):
+            before, after = (1, *before[1:]), (1, *after[1:])
+        self._set(operation, compact(np.broadcast_to(labels, before).reshape(after)))
+
+    def _slice(self, operation: Operation) -> None:
+        labels = self.labels_of(operation.inputs[0])
+        axis = int(operation.attributes["axis"]) % labels.ndim
+        if labels.shape[axis] > 1:
+            start, stop, step = (int(operation.attributes[key]) for key in ("start", "stop", "step"))
+            index = [slice(None)] * labels.ndim
+            index[axis] = slice(start, stop, step)
+            labels = labels[tuple(index)]
+        self._set(operation, labels)
+
+    def _pad(self, operation: Operation) -> None:
+        labels = self.labels_of(operation.inputs[0])
+        if any(labels.shape[axis] > 1 for axis in _tuple(operation.attributes["axes"])):
+            self.freeze(labels, f"padded by a fixed number of channels in {operation.layer or 'the network'}")
+            labels = np.full([1] * labels.ndim, NOTHING)
+        self._set(operation, labels)
+
+
+def compact(labels: Labels) -> Labels:
+    """Size 1 along every axis on which the labels do not vary."""
+    for axis in range(labels.ndim):
+        first = labels.take([0], axis)
+        if labels.shape[axis] > 1 and (labels == first).all():
+            labels = first
+    return labels
+
+
+def _tuple(value: int | bool | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (int(value),)
