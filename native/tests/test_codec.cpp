@@ -4,6 +4,7 @@
 
 #include "check.hpp"
 #include "whit/codec.hpp"
+#include "whit/crc32.hpp"
 
 namespace {
 
@@ -36,11 +37,26 @@ Codes some(std::size_t count, int kind) {
     return codes;
 }
 
+/// Rows of 3x3 kernels of codes from -1 to 1, those of a kernel of one sign or of any.
+Codes in_kernels(std::size_t rows, std::size_t inputs, bool alike) {
+    Random random;
+    Codes codes;
+    for (std::size_t kernel = 0; kernel < rows * inputs; ++kernel) {
+        std::int32_t sign = random() % 2 == 0 ? 1 : -1;
+        for (int place = 0; place < 9; ++place) {
+            if (!alike) sign = random() % 2 == 0 ? 1 : -1;
+            codes.push_back(random() % 3 == 0 ? 0 : sign);
+        }
+    }
+    return codes;
+}
+
 }  // namespace
 
 TEST("decoding gives back every code, for every profile, shape and kind of code") {
-    const std::vector<std::vector<std::size_t>> shapes = {{0, 0}, {0, 5}, {5, 0}, {1, 1}, {1, 700}, {700, 1}, {16, 27},
-                                                          {64, 576}, {300000, 2}, {3, 200000}};
+    const std::vector<std::vector<std::size_t>> shapes = {
+        {0, 0},  {0, 5},   {5, 0},    {1, 1},      {1, 700},    {700, 1},   {16, 27},
+        {17, 9}, {15, 90}, {64, 576}, {300000, 2}, {3, 200000}, {1000, 300}};
     for (const whit::Profile profile : profiles) {
         for (const auto& shape : shapes) {
             for (int kind = 0; kind < 5; ++kind) {
@@ -99,10 +115,31 @@ TEST("these codes have these bytes on every machine") {
     const Bytes small = {
         0x01, 0x00, 0x58, 0xdf, 0x08, 0xb5, 0x33, 0x44, 0xa1, 0x75, 0x43};
     CHECK(encode(codes, 3, 4, whit::Profile::small) == small);
-    const Bytes fast = {
-        0x02, 0x00, 0x03, 0x2d, 0xd5, 0x02, 0x00, 0xd5, 0x02, 0x80, 0x10, 0xab, 0x05, 0xd5, 0x02, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0xd5, 0x02, 0x00, 0x99, 0xe4, 0x80, 0x36, 0x04, 0x7b, 0x78, 0x0d};
+    const Bytes fast = {0x02, 0x00, 0x2b, 0x00, 0x01, 0x50, 0xfe, 0x68, 0x3b, 0x27, 0x51,
+                        0xac, 0x2e, 0x00, 0xab, 0x89, 0x2e, 0x00, 0x7f, 0xa4, 0xb6, 0x01};
     CHECK(encode(codes, 3, 4, whit::Profile::fast) == fast);
+    const Codes kernels = in_kernels(32, 16, true);
+    CHECK(whit::crc32(encode(kernels, 32, 144, whit::Profile::small)) == 0x829f7c59u);
+    CHECK(whit::crc32(encode(kernels, 32, 144, whit::Profile::fast)) == 0x45d16c31u);
+}
+
+TEST("signs that agree within kernels cost less than signs at random, for every profile") {
+    for (const whit::Profile profile : profiles) {
+        const auto agreeing = static_cast<double>(encode(in_kernels(32, 64, true), 32, 576, profile).size());
+        const auto random = static_cast<double>(encode(in_kernels(32, 64, false), 32, 576, profile).size());
+        CHECK(agreeing < 0.85 * random);
+    }
+}
+
+TEST("codes of many bits cost no more than their bits, for every profile") {
+    for (const whit::Profile profile : profiles) {
+        CHECK(encode(some(64 * 300, 2), 64, 300, profile).size() < 64 * 300 * 21 / 10);
+    }
+}
+
+TEST("codes that are far from all others cost by themselves") {
+    Codes codes(64 * 300, 0);
+    for (std::size_t i = 0; i < codes.size(); i += 300) codes[i] = 1 << 20;
+    // 64 of them, of 4 bytes and 9 bits that say so, and 0.1 bits for each of the others.
+    CHECK(encode(codes, 64, 300, whit::Profile::fast).size() < 64 * 5 + 64 * 300 / 80);
 }

@@ -112,7 +112,7 @@ def compress(
     layout: _Layout = None,
     threads: _Threads = 1,
     profile: Annotated[
-        Profile, typer.Option(help="small: fewest bytes; fast: some 4 % more, read several times faster.")
+        Profile, typer.Option(help="small: fewest bytes; fast: up to 4 % more, read several times faster.")
     ] = Profile.SMALL,
 ) -> None:
     """Compress a network by a plan, and measure the file that comes out."""

@@ -117,7 +117,7 @@ def compress(
             which a fifth is held out for testing.
         metric: ``"accuracy"``, ``"mae"``, ``"mse"`` or a ``whit.metrics.Metric``.
         threads: Of ONNX Runtime, when latency is measured.
-        profile: How codes are stored: ``"small"``, or ``"fast"``, some 4 % larger and read several times faster.
+        profile: How codes are stored: ``"small"``, or ``"fast"``, up to 4 % larger and read several times faster.
         target: Where the network will run: a plan with formats that are not supported there is refused, naming those
             that are. None checks nothing.
         checkpoints: A folder in which every ``Finetune`` keeps its state, once a minute. The same call, made again

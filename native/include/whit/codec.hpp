@@ -4,10 +4,10 @@
 //     4 bytes each  sizes of the chunks but for the last, little-endian
 //     ...           the chunks
 //
-// A chunk is decoded alone. In `small` it is a run of columns, as many as make 2^18 codes and at least one, told column
-// after column; in `fast` it is a run of 2^18 codes in C order. The number of chunks follows from the shape. A chunk
-// begins with its centre, the code that stands for 0, as a zigzag variable-length integer (7 bits a byte, lowest
-// first). What follows is described at the profile. An empty matrix is the profile's byte alone.
+// A chunk is decoded alone. It is a run of columns, as many as make 2^18 codes and at least one, told column after
+// column; in `fast`, if there are fewer than 16 rows, a run of 2^18 codes in C order. The number of chunks follows from
+// the shape. A chunk begins with its centre, the code that stands for 0, as a zigzag variable-length integer (7 bits a
+// byte, lowest first). What follows is described at the profile. An empty matrix is the profile's byte alone.
 #pragma once
 
 #include <algorithm>
@@ -32,16 +32,18 @@ enum class Profile : std::uint8_t { small = 1, fast = 2 };
 
 namespace detail {
 
-/// The chunks of a shape, each of `size` columns (small) or codes (fast), the last shorter.
+/// The chunks of a shape, each of `size` columns or, in runs, codes, the last shorter.
 struct Chunks {
+    bool runs;
     std::size_t all;
     std::size_t size;
 
-    Chunks(Profile profile, std::size_t rows, std::size_t columns) : all(columns), size(std::size_t{1} << 18) {
-        if (profile == Profile::small) {
-            size = std::max<std::size_t>(size / std::max<std::size_t>(rows, 1), 1);
-        } else {
+    Chunks(Profile profile, std::size_t rows, std::size_t columns)
+        : runs(profile == Profile::fast && rows < Strip::fewest_rows), all(columns), size(std::size_t{1} << 18) {
+        if (runs) {
             all = rows * columns;
+        } else {
+            size = std::max<std::size_t>(size / std::max<std::size_t>(rows, 1), 1);
         }
         if (rows == 0) all = 0;
     }
@@ -64,23 +66,36 @@ inline void check_reach(Span<const std::int32_t> codes) {
     }
 }
 
-inline Bytes encode_chunk(Matrix<const std::int32_t> codes, Profile profile, std::size_t first, std::size_t last) {
+/// The chunk of a matrix for the profile `fast`, and the place of its first code.
+inline std::pair<Strip, std::size_t> strip_of(const Chunks& chunks, std::size_t chunk, std::size_t rows,
+                                              std::size_t columns) {
+    const std::size_t first = chunks.first(chunk), last = chunks.last(chunk);
+    return {chunks.runs ? Strip::of_run(last - first) : Strip::of_columns(rows, first, last, columns), first};
+}
+
+inline Bytes encode_chunk(Matrix<const std::int32_t> codes, Profile profile, const Chunks& chunks, std::size_t chunk) {
     Bytes bytes;
     if (profile == Profile::fast) {
-        encode_fast({codes.flat().data() + first, last - first}, bytes);
+        const auto [strip, at] = strip_of(chunks, chunk, codes.rows(), codes.columns());
+        encode_fast(strip, codes.flat().data() + at, bytes);
     } else {
-        encode_small(transposed(codes, first, last), {codes.rows(), first, last, codes.columns()}, bytes);
+        const Columns columns{codes.rows(), chunks.first(chunk), chunks.last(chunk), codes.columns()};
+        encode_small(transposed(codes, columns.first, columns.last), columns, bytes);
     }
     return bytes;
 }
 
-inline void decode_chunk(Reader reader, Profile profile, std::size_t first, std::size_t last,
+inline void decode_chunk(Reader reader, Profile profile, const Chunks& chunks, std::size_t chunk,
                          Matrix<std::int32_t> codes) {
-    if (profile == Profile::fast) return decode_fast(reader, {codes.flat().data() + first, last - first});
-    const std::vector<std::int32_t> symbols = decode_small(reader, {codes.rows(), first, last, codes.columns()});
-    for (std::size_t row = 0; row < codes.rows(); ++row) {
-        for (std::size_t column = first; column < last; ++column) {
-            codes.row(row)[column] = symbols[(column - first) * codes.rows() + row];
+    if (profile == Profile::fast) {
+        const auto [strip, at] = strip_of(chunks, chunk, codes.rows(), codes.columns());
+        return decode_fast(reader, strip, codes.flat().data() + at);
+    }
+    const Columns columns{codes.rows(), chunks.first(chunk), chunks.last(chunk), codes.columns()};
+    const std::vector<std::int32_t> symbols = decode_small(reader, columns);
+    for (std::size_t row = 0; row < columns.rows; ++row) {
+        for (std::size_t column = columns.first; column < columns.last; ++column) {
+            codes.row(row)[column] = symbols[(column - columns.first) * columns.rows + row];
         }
     }
 }
@@ -102,7 +117,7 @@ inline std::vector<std::uint8_t> encode(Matrix<const std::int32_t> codes, Profil
     const detail::Chunks chunks(profile, codes.rows(), codes.columns());
     std::vector<detail::Bytes> encoded(chunks.count());
     for_each_row(encoded.size(), threads, [&](std::size_t i) {
-        encoded[i] = detail::encode_chunk(codes, profile, chunks.first(i), chunks.last(i));
+        encoded[i] = detail::encode_chunk(codes, profile, chunks, i);
     });
     std::vector<std::uint8_t> bytes{static_cast<std::uint8_t>(profile)};
     for (std::size_t i = 0; i + 1 < encoded.size(); ++i) {
@@ -140,7 +155,7 @@ inline std::vector<std::int32_t> decode(Span<const std::uint8_t> bytes, std::siz
     std::vector<std::int32_t> codes(rows * columns);
     for_each_row(encoded.size(), threads, [&](std::size_t i) {
         const Matrix<std::int32_t> matrix(codes.data(), rows, columns);
-        detail::decode_chunk(detail::Reader(encoded[i]), profile, chunks.first(i), chunks.last(i), matrix);
+        detail::decode_chunk(detail::Reader(encoded[i]), profile, chunks, i, matrix);
     });
     return codes;
 }

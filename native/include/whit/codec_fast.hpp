@@ -1,263 +1,331 @@
-// The profile `fast`: interleaved rANS with one static table a chunk (Duda, "Asymmetric numeral systems", 2013).
+// The profile `fast`: interleaved rANS (Duda, "Asymmetric numeral systems", 2013) with the tables of `FastModel`.
 //
 //     variable     centre
-//     variable     below: how far the table reaches below the centre
-//     byte         symbols of the table; the last stands for every code outside it
-//     variable     each symbol's share of 4096, but for the last, which has what is left and at least 1
-//     variable     number of codes outside the table, then each as a zigzag variable-length integer
+//     byte         mean magnitude with which rows start, in units of 1/32
+//     byte         how many low bits of each code stand apart; 128 more for 3x3 kernels
+//     ...          these bits, packed
+//     variable     number of codes beyond the symbols, then each as a zigzag variable-length integer
 //     4 bytes      each lane's state
 //     2 bytes      words, as the lanes ask for them
 //
-// Code i belongs to lane i mod lanes: 8 lanes from 16,384 codes on, else 2. Invariant: between codes every state is in
-// [2^16, 2^32), and the last code leaves each at 2^16 with no word left, so that damage seldom goes unseen.
+// The code in a column's row r belongs to lane r mod 4. Invariant: between codes every state is in [2^16, 2^32), and
+// the last code leaves each at 2^16 with no word left, so that damage seldom goes unseen.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <limits>
-#include <utility>
+#include <cstdlib>
 #include <vector>
 
+#include "whit/bit_packing.hpp"
 #include "whit/chunk.hpp"
+#include "whit/fast_model.hpp"
+#include "whit/fast_strip.hpp"
+#include "whit/neighbourhood.hpp"
 #include "whit/span.hpp"
 
 namespace whit::detail {
 
-inline constexpr unsigned share_bits = 12;
-inline constexpr std::uint32_t shares = 1u << share_bits;
 inline constexpr std::uint32_t lowest_state = 1u << 16;
-inline constexpr std::int32_t table_reach = 60;
+inline constexpr std::size_t state_lanes = 4;
+inline constexpr unsigned most_apart = 16;
 
-inline bool many_lanes(std::size_t codes) { return codes >= 16384; }
+/// Eight rows' symbols, or the distances of their tables.
+using Row8 = std::array<std::int16_t, FastModel::block>;
 
-/// The shares of all symbols, which sum to 4096; what occurs has at least 1, and so has the last.
-inline std::vector<std::uint32_t> shares_of(const std::vector<std::size_t>& counts, std::size_t total) {
-    std::vector<std::uint32_t> share(counts.size());
-    std::uint32_t sum = 0;
-    for (std::size_t s = 0; s < counts.size(); ++s) {
-        const auto exact = static_cast<std::uint32_t>((counts[s] * shares + total / 2) / total);
-        share[s] = std::max<std::uint32_t>(exact, counts[s] > 0 || s + 1 == counts.size() ? 1 : 0);
-        sum += share[s];
+/// Notes the share of every symbol, and writes them once all are known.
+class FastEncoder {
+public:
+    explicit FastEncoder(std::size_t codes) : shares_(codes), next_(shares_.data()) {}
+
+    /// Gives back the symbols of `count` codes.
+    Eight block(FastModel& model, const BlockContext& context, const std::int16_t* codes, std::size_t count) {
+        const Eight wanted = (Eight::load(codes) ^ context.flip) - context.flip;
+        const Eight found = (wanted + Eight::all(FastModel::zero)) & Eight::all(FastTable::symbols - 1);
+        alignas(16) Row8 tables, symbols;
+        context.table.store(tables.data());
+        found.store(symbols.data());
+        for (std::size_t j = 0; j < count; ++j) {
+            FastTable& table = model.at(tables[j]);
+            const auto s = static_cast<std::size_t>(symbols[j]);
+            *next_++ = table.share[s];
+            table.count[s] += FastTable::one;
+        }
+        return found;
     }
-    for (; sum != shares; sum += sum < shares ? 1 : -1) {
-        auto largest = std::max_element(share.begin(), share.end());
-        *largest += sum < shares ? 1 : -1;
-    }
-    return share;
-}
 
-struct FastTable {
-    std::int32_t low;
-    std::vector<std::uint32_t> share;
-    std::size_t outside = 0;  ///< Codes outside it.
-
-    std::size_t escape() const { return share.size() - 1; }
-
-    std::size_t symbol(std::int32_t code) const {
-        const auto place = static_cast<std::uint32_t>(code) - static_cast<std::uint32_t>(low);
-        return std::min<std::size_t>(place, escape());
-    }
-};
-
-inline FastTable fast_table(Span<const std::int32_t> codes, std::int32_t centre) {
-    const Extent extent = extent_of(codes);
-    const std::int32_t low = std::max(extent.least, centre - table_reach);
-    const std::int32_t high = std::min(extent.most, centre + table_reach);
-    FastTable table{low, std::vector<std::uint32_t>(static_cast<std::size_t>(high - low) + 2)};
-    // Four by turns, because one that is counted up twice in a row waits for itself.
-    std::vector<std::size_t> counts(table.share.size());
-    std::array<std::vector<std::uint32_t>, 4> turns;
-    turns.fill(std::vector<std::uint32_t>(counts.size()));
-    std::size_t i = 0;
-    for (; i + 4 <= codes.size(); i += 4) {
-        for (std::size_t turn = 0; turn < 4; ++turn) ++turns[turn][table.symbol(codes[i + turn])];
-    }
-    for (; i < codes.size(); ++i) ++turns[0][table.symbol(codes[i])];
-    for (const auto& turn : turns) {
-        for (std::size_t s = 0; s < counts.size(); ++s) counts[s] += turn[s];
-    }
-    table.outside = counts.back();
-    table.share = shares_of(counts, codes.size());
-    return table;
-}
-
-inline void put_table(const FastTable& table, std::int32_t centre, Bytes& bytes) {
-    put_variable(bytes, static_cast<std::uint32_t>(centre - table.low));
-    bytes.push_back(static_cast<std::uint8_t>(table.share.size()));
-    for (std::size_t s = 0; s < table.escape(); ++s) put_variable(bytes, table.share[s]);
-}
-
-inline FastTable take_table(Reader& reader, std::int32_t centre) {
-    const std::uint32_t below = reader.variable(), size = reader.byte();
-    if (below > table_reach || size < 2 || size > 2 * table_reach + 2) damaged("a table is too large or too small");
-    FastTable table{centre - static_cast<std::int32_t>(below), std::vector<std::uint32_t>(size)};
-    std::uint32_t left = shares;
-    for (std::size_t s = 0; s < table.escape(); ++s) {
-        table.share[s] = reader.variable();
-        if (table.share[s] >= left) damaged("a table's shares are more than 4096");
-        left -= table.share[s];
-    }
-    table.share.back() = left;
-    return table;
-}
-
-/// What the writer needs of a symbol: so prepared, coding one takes a multiplication and no division.
-struct Coding {
-    std::uint64_t reciprocal;  // 2^44 / share, rounded up: exact for states below `limit`, in 64 bits
-    std::uint64_t limit;       // from here on a state gives off a word first
-    std::uint32_t complement;  // 4096 - share
-    std::uint32_t start;
-};
-
-inline std::vector<Coding> codings_of(const FastTable& table) {
-    std::vector<Coding> codings;
-    std::uint32_t start = 0;
-    for (const std::uint32_t share : table.share) {
-        const std::uint64_t divisor = std::max<std::uint32_t>(share, 1);
-        codings.push_back({((std::uint64_t{1} << 44) + divisor - 1) / divisor, divisor << (32 - share_bits),
-                           shares - share, start});
-        start += share;
-    }
-    return codings;
-}
-
-template <std::size_t Lanes>
-void encode_lanes(const FastTable& table, Span<const std::int32_t> codes, Bytes& bytes) {
-    const std::vector<Coding> codings = codings_of(table);
-    std::array<std::uint32_t, Lanes> state;
-    state.fill(lowest_state);
-    // The reader goes forward, so the writer goes backward, from the end of as many words as there can be.
-    std::vector<std::uint16_t> words(codes.size() + 1);
-    std::uint16_t* next = words.data() + codes.size();
-    const auto step = [&](std::uint32_t& x, std::int32_t code) {
-        const Coding& coding = codings[table.symbol(code)];
-        // No branch: where no word is given off, the next one takes its place.
-        *next = static_cast<std::uint16_t>(x);
-        const bool high = x >= coding.limit;
-        x = high ? x >> 16 : x;
-        next -= high ? 1 : 0;
-        x += static_cast<std::uint32_t>(x * coding.reciprocal >> 44) * coding.complement + coding.start;
-    };
-    std::size_t i = codes.size();
-    while (i % Lanes != 0) --i, step(state[i % Lanes], codes[i]);
-    for (; i > 0; i -= Lanes) {
-        for (std::size_t lane = Lanes; lane-- > 0;) step(state[lane], codes[i - Lanes + lane]);
-    }
-    for (const std::uint32_t x : state) {
-        for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(x >> shift));
-    }
-    std::size_t at = bytes.size();
-    bytes.resize(at + 2 * static_cast<std::size_t>(words.data() + codes.size() - next));
-    for (const std::uint16_t* word = next + 1; at < bytes.size(); ++word, at += 2) {
-        bytes[at] = static_cast<std::uint8_t>(*word);
-        bytes[at + 1] = static_cast<std::uint8_t>(*word >> 8);
-    }
-}
-
-inline void encode_fast(Span<const std::int32_t> codes, Bytes& bytes) {
-    const std::int32_t centre = put_centre(codes, bytes);
-    const FastTable table = fast_table(codes, centre);
-    put_table(table, centre, bytes);
-    std::vector<std::int32_t> outside;
-    if (table.outside > 0) {
-        for (const std::int32_t code : codes) {
-            if (table.symbol(code) == table.escape()) outside.push_back(code);
+    void finish(const Strip& strip, Bytes& bytes) const {
+        std::array<std::uint32_t, state_lanes> state;
+        state.fill(lowest_state);
+        // The reader goes forward, so the writer goes backward, from the end of as many words as there can be.
+        std::vector<std::uint16_t> words(shares_.size() + 1);
+        std::uint16_t* word = words.data() + shares_.size();
+        const FastTable::Share* share = shares_.data() + shares_.size();
+        const auto step = [&](std::uint32_t& x) {
+            --share;
+            // No branch: where no word is given off, the next one takes its place.
+            *word = static_cast<std::uint16_t>(x);
+            const bool high = x >> (32 - share_bits) >= share->size;
+            x = high ? x >> 16 : x;
+            word -= high ? 1 : 0;
+            x += x / share->size * (all_shares - share->size) + share->below;
+        };
+        for (std::size_t column = strip.all_columns(); column-- > 0;) {
+            std::size_t row = strip.height(column);
+            while (row % state_lanes != 0) --row, step(state[row % state_lanes]);
+            for (; row > 0; row -= state_lanes) {
+                for (std::size_t lane = state_lanes; lane-- > 0;) step(state[lane]);
+            }
+        }
+        for (const std::uint32_t x : state) {
+            for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(x >> shift));
+        }
+        std::size_t at = bytes.size();
+        bytes.resize(at + 2 * static_cast<std::size_t>(words.data() + shares_.size() - word));
+        for (++word; at < bytes.size(); ++word, at += 2) {
+            bytes[at] = static_cast<std::uint8_t>(*word);
+            bytes[at + 1] = static_cast<std::uint8_t>(*word >> 8);
         }
     }
-    put_variable(bytes, static_cast<std::uint32_t>(outside.size()));
-    for (const std::int32_t code : outside) put_variable(bytes, zigzag(code));
-    if (many_lanes(codes.size())) {
-        encode_lanes<8>(table, codes, bytes);
+
+private:
+    std::vector<FastTable::Share> shares_;
+    FastTable::Share* next_;
+};
+
+/// Reads symbols; whatever bytes it is given, it never reads outside them.
+class FastDecoder {
+public:
+    explicit FastDecoder(Reader& reader) {
+        for (std::uint32_t& x : state_) {
+            x = reader.fixed();
+            if (x < lowest_state) damaged("a state is out of range");
+        }
+        const Span<const std::uint8_t> words = reader.take(reader.left());
+        next_ = words.begin();
+        end_ = words.end();
+    }
+
+    /// The symbols of `count` rows; all further ones stand for 0.
+    Eight block(FastModel& model, const BlockContext& context, const std::int16_t*, std::size_t count) {
+        alignas(16) Row8 tables, symbols;
+        context.table.store(tables.data());
+        // As long as there is a word for every code none needs to be asked for, and no branch depends on the codes.
+        if (count == FastModel::block && static_cast<std::size_t>(end_ - next_) >= 2 * FastModel::block) {
+            const std::uint8_t* next = next_;
+            for (std::size_t j = 0; j < FastModel::block; ++j) {
+                std::uint32_t& state = state_[j % state_lanes];
+                const std::uint32_t x = step(state, model.at(tables[j]), symbols[j]);
+                const std::uint64_t low = (std::uint64_t{x} - lowest_state) >> 63;
+                const std::uint32_t word = next[0] | std::uint32_t{next[1]} << 8;
+                state = (x << 16 * low) | (word & static_cast<std::uint32_t>(0 - low));
+                next += 2 * low;
+            }
+            next_ = next;
+        } else {
+            symbols.fill(FastModel::zero);
+            for (std::size_t j = 0; j < count; ++j) read(state_[j % state_lanes], model.at(tables[j]), symbols[j]);
+        }
+        const Eight found = Eight::load(symbols.data());
+        highest_ = most(highest_, found);
+        return found;
+    }
+
+    /// Whether a code was found that is beyond the symbols.
+    bool beyond() const {
+        Row8 highest;
+        highest_.store(highest.data());
+        return *std::max_element(highest.begin(), highest.end()) == FastModel::zero + FastModel::beyond;
+    }
+
+    bool finished() const {
+        return next_ == end_ && std::all_of(state_.begin(), state_.end(), [](auto x) { return x == lowest_state; });
+    }
+
+private:
+    static std::uint32_t step(std::uint32_t x, FastTable& table, std::int16_t& symbol) {
+        const std::uint32_t slot = x & (all_shares - 1);
+        const std::size_t s = first_above(table.end.data(), slot);
+        symbol = static_cast<std::int16_t>(s);
+        table.count[s] += FastTable::one;
+        return table.share[s].size * (x >> share_bits) + slot - table.share[s].below;
+    }
+
+    void read(std::uint32_t& state, FastTable& table, std::int16_t& symbol) {
+        state = step(state, table, symbol);
+        if (state >= lowest_state) return;
+        if (end_ - next_ < 2) damaged("they are cut short");
+        state = state << 16 | next_[0] | std::uint32_t{next_[1]} << 8;
+        next_ += 2;
+    }
+
+    std::array<std::uint32_t, state_lanes> state_;
+    Eight highest_ = Eight::all(0);
+    const std::uint8_t* next_;
+    const std::uint8_t* end_;
+};
+
+/// Sends all blocks through a coder; `codes`, in padded columns, are what it reads or what it finds.
+template <bool Kernels, typename Coder>
+void code_columns(const Strip& strip, std::uint8_t mean, std::int16_t* codes, Coder& coder) {
+    constexpr std::size_t block = FastModel::block;
+    FastModel model(strip.rows, mean);
+    const std::size_t columns = strip.all_columns(), stride = strip.padded();
+    const std::vector<std::int16_t> none(stride);
+    const auto before = [&](std::size_t column) -> FastModel::Before {
+        const std::size_t place = (strip.first + column) % Neighbourhood::places;
+        const std::int16_t* here = codes + column * stride;
+        return {column < 1 ? none.data() : here - stride, column < 3 ? none.data() : here - 3 * stride,
+                Eight::all(place % 3 > 0 ? -1 : 0), Eight::all(place >= 3 ? -1 : 0)};
+    };
+    const auto context = [&model](std::size_t row, const FastModel::Before& left) {
+        if constexpr (Kernels) return model.in_kernels(row, left);
+        return model.in_matrix(row);
+    };
+    const auto code = [&](const BlockContext& now, std::int16_t* here, std::size_t row, std::size_t count) {
+        const Eight symbols = coder.block(model, now, here, count);
+        const Eight found = ((symbols - Eight::all(FastModel::zero)) ^ now.flip) - now.flip;
+        found.store(here);
+        model.push(row, found, count);
+    };
+    FastModel::Before left = before(0);
+    BlockContext next = context(0, left);
+    for (std::size_t column = 0; column < columns; ++column) {
+        const FastModel::Before left_of_next = before(column + 1);
+        std::int16_t* here = codes + column * stride;
+        const std::size_t height = strip.height(column);
+        std::size_t row = 0;
+        for (; row + block < height; row += block, here += block) {
+            const BlockContext now = next;
+            next = context(row + block, left);
+            code(now, here, row, block);
+        }
+        const BlockContext now = next;
+        next = context(0, left_of_next);
+        code(now, here, row, height - row);
+        left = left_of_next;
+    }
+}
+
+template <typename Coder>
+void code_strip(const Strip& strip, bool kernels, std::uint8_t mean, std::int16_t* codes, Coder& coder) {
+    if (kernels) {
+        code_columns<true>(strip, mean, codes, coder);
     } else {
-        encode_lanes<2>(table, codes, bytes);
+        code_columns<false>(strip, mean, codes, coder);
     }
 }
 
-/// What a state's low 12 bits say: the code, its share, and how far into the share the state is.
-struct Slot {
-    std::int32_t code;
-    std::uint16_t share;
-    std::uint16_t place;
-};
-
-inline std::vector<Slot> slots_of(const FastTable& table, std::int32_t outside) {
-    std::vector<Slot> slots;
-    slots.reserve(shares);
-    for (std::size_t s = 0; s < table.share.size(); ++s) {
-        const std::int32_t code = s == table.escape() ? outside : table.low + static_cast<std::int32_t>(s);
-        for (std::uint32_t place = 0; place < table.share[s]; ++place) {
-            slots.push_back({code, static_cast<std::uint16_t>(table.share[s]), static_cast<std::uint16_t>(place)});
+/// How many low bits of codes should stand apart, so that few of what is left are beyond the symbols.
+inline unsigned bits_apart(const std::vector<std::int32_t>& codes, std::int32_t centre) {
+    std::array<std::size_t, 32> wide{};
+    for (const std::int32_t code : codes) {
+        const auto magnitude = static_cast<std::uint32_t>(std::abs(code - centre));
+        ++wide[magnitude == 0 ? 0 : floor_log2(magnitude) + 1];
+    }
+    // What stands apart costs its bits, also where a code has fewer, and what is beyond some 12 more.
+    const auto cost = [&](unsigned apart) {
+        std::size_t bits = 0;
+        for (unsigned width = 0; width < wide.size(); ++width) {
+            bits += wide[width] * (std::max(apart, width) + (width > apart + 3 ? 12 : 0));
         }
-    }
-    return slots;
-}
-
-template <std::size_t Lanes>
-void decode_lanes(Reader& reader, const std::vector<Slot>& slots, Span<std::int32_t> codes) {
-    std::array<std::uint32_t, Lanes> state;
-    for (std::uint32_t& x : state) {
-        x = reader.fixed();
-        if (x < lowest_state) damaged("a state is out of range");
-    }
-    const Span<const std::uint8_t> words = reader.take(reader.left());
-    const std::uint8_t* next = words.begin();
-    const Slot* table = slots.data();
-    const auto step = [table](std::uint32_t& x, std::int32_t& code) {
-        const Slot slot = table[x & (shares - 1)];
-        code = slot.code;
-        x = slot.share * (x >> share_bits) + slot.place;
+        return bits;
     };
-    std::size_t i = 0;
-    // As long as there is a word for every lane none needs to be asked for, and no branch depends on the codes.
-    for (; i + Lanes <= codes.size() && static_cast<std::size_t>(words.end() - next) >= 2 * Lanes; i += Lanes) {
-        for (std::size_t lane = 0; lane < Lanes; ++lane) {
-            std::uint32_t& x = state[lane];
-            step(x, codes[i + lane]);
-            const std::uint32_t more = x << 16 | next[0] | std::uint32_t{next[1]} << 8;
-            const bool low = x < lowest_state;
-            x = low ? more : x;
-            next += low ? 2 : 0;
-        }
+    unsigned best = 0;
+    for (unsigned apart = 1; apart <= most_apart; ++apart) {
+        if (cost(apart) < cost(best)) best = apart;
     }
-    for (; i < codes.size(); ++i) {
-        std::uint32_t& x = state[i % Lanes];
-        step(x, codes[i]);
-        if (x < lowest_state) {
-            if (words.end() - next < 2) damaged("they are cut short");
-            x = x << 16 | next[0] | std::uint32_t{next[1]} << 8;
-            next += 2;
-        }
-    }
-    for (const std::uint32_t x : state) {
-        if (x != lowest_state || next != words.end()) damaged("they do not end where the codes do");
-    }
+    return best;
 }
 
-inline void decode_fast(Reader& reader, Span<std::int32_t> codes) {
-    constexpr std::int32_t outside = std::numeric_limits<std::int32_t>::min();
-    const FastTable table = take_table(reader, take_centre(reader));
+inline void encode_fast(const Strip& strip, const std::int32_t* codes, Bytes& bytes) {
+    std::vector<std::int32_t> sample;
+    const std::size_t step = strip.codes() / 4096 + 1;
+    strip.in_order([&](std::size_t at) { sample.push_back(codes[at]); }, step);
+    const std::int32_t centre = put_centre(sample, bytes);
+    const unsigned apart = bits_apart(sample, centre);
+    // Half of what the bits tell, so that what is left of a code is the nearest.
+    const std::int32_t low = centre - (1 << apart >> 1);
+
+    std::vector<std::int16_t> columns(strip.padded() * strip.all_columns());
+    strip.for_each([&](std::size_t from, std::size_t to) {
+        const std::int32_t code = (codes[from] - low) >> apart;
+        columns[to] = static_cast<std::int16_t>(std::min(std::max(code, -FastModel::beyond), FastModel::beyond));
+    });
+    std::size_t sum = 0;
+    for (const std::int16_t code : columns) sum += static_cast<std::size_t>(std::abs(code));
+    const bool kernels = layout_of(columns, strip.padded(), strip.pitch, 0) == Layout::kernels;
+    const std::size_t rounded = (32 * sum + strip.codes() / 2) / strip.codes();
+    const auto mean = static_cast<std::uint8_t>(std::min<std::size_t>(rounded, 255));
+    bytes.push_back(mean);
+    bytes.push_back(static_cast<std::uint8_t>(apart | (kernels ? 128 : 0)));
+    if (apart > 0) {
+        std::vector<std::int32_t> bits;
+        strip.in_order([&](std::size_t at) { bits.push_back((codes[at] - low) & ((1 << apart) - 1)); });
+        const Bytes packed = pack_bits(bits, static_cast<int>(apart), 0);
+        bytes.insert(bytes.end(), packed.begin(), packed.end());
+    }
+
+    std::vector<std::int32_t> beyond;
+    for (std::size_t column = 0; column < strip.all_columns(); ++column) {
+        for (std::size_t row = 0; row < strip.height(column); ++row) {
+            if (std::abs(columns[column * strip.padded() + row]) < FastModel::beyond) continue;
+            beyond.push_back((codes[strip.place(row, column)] - low) >> apart);
+        }
+    }
+    put_variable(bytes, static_cast<std::uint32_t>(beyond.size()));
+    for (const std::int32_t code : beyond) put_variable(bytes, zigzag(code));
+
+    FastEncoder coder(strip.codes());
+    code_strip(strip, kernels, mean, columns.data(), coder);
+    coder.finish(strip, bytes);
+}
+
+inline std::vector<std::int32_t> take_apart(Reader& reader, std::size_t codes, unsigned apart) {
+    if (apart == 0) return {};
+    const Span<const std::uint8_t> packed = reader.take(packed_size(codes, static_cast<int>(apart)));
+    const std::size_t used = codes * apart % 8;
+    if (used != 0 && packed[packed.size() - 1] >> used != 0) damaged("bits that are left over are not 0");
+    return unpack_bits(packed, static_cast<std::int64_t>(codes), static_cast<int>(apart), 0);
+}
+
+inline void decode_fast(Reader& reader, const Strip& strip, std::int32_t* codes) {
+    const std::int32_t centre = take_centre(reader);
+    const auto mean = static_cast<std::uint8_t>(reader.byte());
+    const std::uint32_t how = reader.byte();
+    const unsigned apart = how & 127;
+    if (apart > most_apart) damaged("more than 16 bits stand apart");
+    const std::vector<std::int32_t> low_bits = take_apart(reader, strip.codes(), apart);
     const std::uint32_t count = reader.variable();
-    if (count > codes.size() || count > reader.left()) damaged("more codes lie outside the table than there are");
-    std::vector<std::int32_t> escaped(count);
-    for (std::int32_t& code : escaped) code = take_centre(reader);
-    const std::vector<Slot> slots = slots_of(table, outside);
-    if (many_lanes(codes.size())) {
-        decode_lanes<8>(reader, slots, codes);
-    } else {
-        decode_lanes<2>(reader, slots, codes);
+    if (count > strip.codes() || count > reader.left()) damaged("more codes are beyond the symbols than there are");
+    std::vector<std::int32_t> beyond(count);
+    for (std::int32_t& code : beyond) code = take_centre(reader);
+
+    std::vector<std::int16_t> columns(strip.padded() * strip.all_columns());
+    FastDecoder coder(reader);
+    code_strip(strip, how >= 128, mean, columns.data(), coder);
+    if (!coder.finished()) damaged("they do not end where the codes do");
+
+    const std::int32_t low = centre - (1 << apart >> 1);
+    strip.for_each([&](std::size_t to, std::size_t from) { codes[to] = low + columns[from] * (1 << apart); });
+    auto bits = low_bits.begin();
+    if (apart > 0) strip.in_order([&](std::size_t at) { codes[at] += *bits++; });
+    if (count == 0 && !coder.beyond()) return;
+    auto next = beyond.begin();
+    for (std::size_t column = 0; column < strip.all_columns(); ++column) {
+        for (std::size_t row = 0; row < strip.height(column); ++row) {
+            const std::int32_t found = columns[column * strip.padded() + row];
+            if (std::abs(found) < FastModel::beyond) continue;
+            if (next == beyond.end()) damaged("more codes are beyond the symbols than were counted");
+            // Unsigned, because forged numbers may be of any size.
+            const auto more = static_cast<std::uint32_t>(*next++) - static_cast<std::uint32_t>(found);
+            std::int32_t& code = codes[strip.place(row, column)];
+            code = static_cast<std::int32_t>(static_cast<std::uint32_t>(code) + (more << apart));
+        }
     }
-    auto next = escaped.begin();
-    // Bytes that were forged may have more of them than were counted.
-    if (count == 0 && std::find(codes.begin(), codes.end(), outside) == codes.end()) return;
-    for (std::int32_t& code : codes) {
-        if (code != outside) continue;
-        if (next == escaped.end()) damaged("more codes lie outside the table than were counted");
-        code = *next++;
-    }
-    if (next != escaped.end()) damaged("fewer codes lie outside the table than were counted");
+    if (next != beyond.end()) damaged("fewer codes are beyond the symbols than were counted");
 }
 
 }  // namespace whit::detail

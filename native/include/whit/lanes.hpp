@@ -1,11 +1,13 @@
-// Sixteen unsigned numbers of 16 bits at once: with SSE2, which every x86-64 has, or in plain loops, to the same end.
+// Eight or sixteen numbers of 16 bits at once: with SSE2, which every x86-64 has, or in plain loops, to the same end.
 //
 // GCC 12 leaves the plain loops scalar, and decoding then takes twice as long.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 
 #if defined(__SSE2__) && defined(__GNUC__)
 #define WHIT_SSE2_LANES
@@ -36,6 +38,14 @@ inline void mean(const Lanes& a, const Lanes& b, std::uint16_t* result) {
     }
 }
 
+/// The first of sixteen numbers at most 2^14, aligned like `Lanes`, that is above `bound`; the last of them is.
+inline std::size_t first_above(const std::uint16_t* rising, std::uint32_t bound) {
+    const __m128i all = _mm_set1_epi16(static_cast<short>(bound));
+    const __m128i above = _mm_packs_epi16(_mm_cmpgt_epi16(half_of(rising, 0), all),
+                                          _mm_cmpgt_epi16(half_of(rising, 1), all));
+    return static_cast<unsigned>(__builtin_ctz(static_cast<unsigned>(_mm_movemask_epi8(above))));
+}
+
 /// The last of sixteen numbers below 2^15, aligned like `Lanes` and rising from 0, that is not above `bound`, which is
 /// below 2^15 too.
 inline std::size_t last_not_above(const std::uint16_t* rising, std::uint16_t bound) {
@@ -58,12 +68,43 @@ inline void move(Lanes& lanes, const Lanes& target, std::uint16_t step, std::uin
     }
 }
 
+/// Eight signed numbers; what goes beyond 16 bits is lost.
+struct Eight {
+    __m128i at;
+
+    static Eight all(int value) { return {_mm_set1_epi16(static_cast<short>(value))}; }
+    static Eight load(const std::int16_t* from) { return {_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))}; }
+    void store(std::int16_t* to) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), at); }
+
+    friend Eight operator+(Eight a, Eight b) { return {_mm_add_epi16(a.at, b.at)}; }
+    friend Eight operator-(Eight a, Eight b) { return {_mm_sub_epi16(a.at, b.at)}; }
+    friend Eight operator*(Eight a, Eight b) { return {_mm_mullo_epi16(a.at, b.at)}; }
+    friend Eight operator&(Eight a, Eight b) { return {_mm_and_si128(a.at, b.at)}; }
+    friend Eight operator^(Eight a, Eight b) { return {_mm_xor_si128(a.at, b.at)}; }
+    friend Eight operator<<(Eight a, int by) { return {_mm_slli_epi16(a.at, by)}; }
+    friend Eight operator>>(Eight a, int by) { return {_mm_srai_epi16(a.at, by)}; }
+    friend Eight least(Eight a, Eight b) { return {_mm_min_epi16(a.at, b.at)}; }
+    friend Eight most(Eight a, Eight b) { return {_mm_max_epi16(a.at, b.at)}; }
+    /// The sum of all, in all places.
+    friend Eight sum(Eight a) {
+        a = a + Eight{_mm_shuffle_epi32(a.at, 0x4e)};
+        a = a + Eight{_mm_shuffle_epi32(a.at, 0xb1)};
+        return a + Eight{_mm_shufflehi_epi16(_mm_shufflelo_epi16(a.at, 0xb1), 0xb1)};
+    }
+};
+
 #else
 
 inline void mean(const Lanes& a, const Lanes& b, std::uint16_t* result) {
     for (std::size_t i = 0; i < Lanes::count; ++i) {
         result[i] = static_cast<std::uint16_t>((std::uint32_t{a.at[i]} + b.at[i] + 1) / 2);
     }
+}
+
+inline std::size_t first_above(const std::uint16_t* rising, std::uint32_t bound) {
+    std::size_t place = 0;
+    for (std::size_t i = 0; i + 1 < Lanes::count; ++i) place += rising[i] <= bound ? 1 : 0;
+    return place;
 }
 
 inline std::size_t last_not_above(const std::uint16_t* rising, std::uint16_t bound) {
@@ -78,6 +119,33 @@ inline void move(Lanes& lanes, const Lanes& target, std::uint16_t step, std::uin
         lanes.at[i] = static_cast<std::uint16_t>(lanes.at[i] + ((std::uint32_t{away} * step) >> 16) - step / 2);
     }
 }
+
+struct Eight {
+    std::array<std::int16_t, 8> at;
+
+    static Eight all(int value) { return of([&](std::size_t) { return value; }); }
+    static Eight load(const std::int16_t* from) { return of([&](std::size_t i) { return from[i]; }); }
+    void store(std::int16_t* to) const { std::copy(at.begin(), at.end(), to); }
+
+    friend Eight operator+(Eight a, Eight b) { return of([&](std::size_t i) { return a.at[i] + b.at[i]; }); }
+    friend Eight operator-(Eight a, Eight b) { return of([&](std::size_t i) { return a.at[i] - b.at[i]; }); }
+    friend Eight operator*(Eight a, Eight b) { return of([&](std::size_t i) { return a.at[i] * b.at[i]; }); }
+    friend Eight operator&(Eight a, Eight b) { return of([&](std::size_t i) { return a.at[i] & b.at[i]; }); }
+    friend Eight operator^(Eight a, Eight b) { return of([&](std::size_t i) { return a.at[i] ^ b.at[i]; }); }
+    friend Eight operator<<(Eight a, int by) { return of([&](std::size_t i) { return a.at[i] * (1 << by); }); }
+    friend Eight operator>>(Eight a, int by) { return of([&](std::size_t i) { return a.at[i] >> by; }); }
+    friend Eight least(Eight a, Eight b) { return of([&](std::size_t i) { return std::min(a.at[i], b.at[i]); }); }
+    friend Eight most(Eight a, Eight b) { return of([&](std::size_t i) { return std::max(a.at[i], b.at[i]); }); }
+    friend Eight sum(Eight a) { return all(std::accumulate(a.at.begin(), a.at.end(), 0)); }
+
+private:
+    template <typename Value>
+    static Eight of(const Value& value) {
+        Eight result{};
+        for (std::size_t i = 0; i < 8; ++i) result.at[i] = static_cast<std::int16_t>(value(i));
+        return result;
+    }
+};
 
 #endif
 

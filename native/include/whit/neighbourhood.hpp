@@ -145,13 +145,14 @@ private:
 ///
 /// Kernels are recognised by the signs of neighbours in their lines, which agree more often than not, by two standard
 /// deviations of what chance would give. Only so many columns are looked at as hold 2^16 codes.
-inline Layout layout_of(Span<const std::int32_t> symbols, std::size_t rows, std::size_t columns, std::int32_t centre) {
+template <typename Codes>
+Layout layout_of(const Codes& symbols, std::size_t rows, std::size_t columns, std::int32_t centre) {
     if (columns == 0 || columns % Neighbourhood::places != 0) return Layout::matrix;
     const std::size_t looked_at = std::min(symbols.size(), std::max(rows * 9, std::size_t{1} << 16));
     std::int64_t agreement = 0, pairs = 0;
     for (std::size_t column = 1; (column + 1) * rows <= looked_at; ++column) {
         if (column % 3 == 0) continue;
-        const std::int32_t *here = symbols.data() + column * rows, *left = here - rows;
+        const auto *here = symbols.data() + column * rows, *left = here - rows;
         for (std::size_t row = 0; row < rows; ++row) {
             const std::int32_t a = here[row] - centre, b = left[row] - centre;
             const int product = ((a > 0) - (a < 0)) * ((b > 0) - (b < 0));

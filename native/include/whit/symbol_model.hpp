@@ -60,6 +60,17 @@ struct Steps {
 };
 inline constexpr Steps steps{};
 
+/// The two-sided geometric distributions of mean magnitudes in half octaves from 1/64 on, of 65536: not to be zero, and
+/// not to be the least magnitude left.
+struct Geometric {
+    static constexpr std::array<std::uint16_t, 24> nonzero = {
+        1217,  1817,  2412,  3583,  4731,  6959,  9097,  13107, 16775, 23161, 28430, 36349,
+        41809, 48554, 52429, 56603, 58782, 61007, 62132, 63263, 63830, 64399, 64683, 64800};
+    static constexpr std::array<std::uint16_t, 24> more = {
+        700,   921,   1228,  1842,  2454,  3675,  4888,  7282,  9619,  14066, 18152, 25149,
+        30695, 38562, 43691, 49813, 53290, 57063, 59064, 61143, 62211, 63300, 63852, 64408};
+};
+
 /// No probability falls below this: each target leaves so much to every symbol, and movements towards it keep it. 16 of
 /// them are above the last rounding, 60, so that what moves is never beyond 16 bits; 8 instead cost 0.2 %.
 inline constexpr unsigned least_share = 4;
@@ -199,13 +210,7 @@ private:
     /// Starts with the two-sided geometric distribution of a mean magnitude, which is in half octaves from 1/64 on.
     template <std::size_t Count>
     static void start(Distributions<Count>& distributions, std::size_t place, std::size_t half_octave) {
-        static constexpr std::array<std::uint16_t, 24> nonzero = {
-            1217,  1817,  2412,  3583,  4731,  6959,  9097,  13107, 16775, 23161, 28430, 36349,
-            41809, 48554, 52429, 56603, 58782, 61007, 62132, 63263, 63830, 64399, 64683, 64800};
-        static constexpr std::array<std::uint16_t, 24> more = {
-            700,   921,   1228,  1842,  2454,  3675,  4888,  7282,  9619,  14066, 18152, 25149,
-            30695, 38562, 43691, 49813, 53290, 57063, 59064, 61143, 62211, 63300, 63852, 64408};
-        distributions.start(place, nonzero[half_octave], more[half_octave]);
+        distributions.start(place, detail::Geometric::nonzero[half_octave], detail::Geometric::more[half_octave]);
     }
 
     std::uint32_t negative_probability(const Context& context) const {
