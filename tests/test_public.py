@@ -23,6 +23,7 @@ PUBLIC = [
     "Finetune",
     "Float",
     "FoldBatchNorm",
+    "HalfQuadratic",
     "Images",
     "Int",
     "Ledger",

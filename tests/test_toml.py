@@ -19,6 +19,7 @@ from whit import (
     Finetune,
     Float,
     FoldBatchNorm,
+    HalfQuadratic,
     Int,
     Magnitude,
     MeanSquaredError,
@@ -87,6 +88,12 @@ def prunes(draw, unit=None, scope=None, nested=True):
     )
 
 
+def halves(target):
+    """A method that only some formats go with."""
+    fits = isinstance(target, Int) and target.has_zero and target.scale == "float32"
+    return [HalfQuadratic(norm=0.5, iterations=3)] if fits else []
+
+
 @st.composite
 def quantizes(draw, nested=True):
     weights, activations = draw(
@@ -99,7 +106,7 @@ def quantizes(draw, nested=True):
     return Quantize(
         weights=weights,
         activations=activations,
-        method=Nearest(clip=draw(st.sampled_from(["max", "mse"]))),
+        method=draw(st.sampled_from([Nearest(), Nearest(clip="mse"), *halves(weights)])),
         range=draw(
             st.sampled_from([MinMax(), MeanSquaredError()])
             | st.builds(Percentile, percent=st.floats(50, 100, exclude_min=True))

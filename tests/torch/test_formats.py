@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import whit
-from whit import Codebook, Data, Float, Int, Nearest, OptimalBrain, PlanError, Quantize, Rule, formats
+from whit import Codebook, Data, Float, HalfQuadratic, Int, Nearest, OptimalBrain, PlanError, Quantize, Rule, formats
 from whit.formats import Format
 from whit.ledger import Rounded, matrix
 from whit.quantizers import Quantizer
@@ -142,6 +142,7 @@ def rounded_by_ml_dtypes(weights: np.ndarray, target: Float, decision: Rounded) 
 
 FORMATS = [*INTEGERS, *FLOATS, *BLOCKS, *OTHERS]
 GRIDS = [target for target in INTEGERS if target.has_zero]
+SOME_GRIDS = GRIDS[1:12:2]
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +166,20 @@ def test_nearest_in_every_format_and_kind_of_layer(target: Format, nearest: Deli
             np.testing.assert_array_equal(decision.values(), rounded_by_ml_dtypes(given, target, decision))
 
 
+@pytest.fixture(scope="module")
+def half_quadratic(tmp_path_factory: pytest.TempPathFactory) -> Delivered:
+    return Delivered(HalfQuadratic(), SOME_GRIDS, tmp_path_factory.mktemp("half"))
+
+
+@pytest.mark.parametrize("target", SOME_GRIDS, ids=str)
+def test_half_quadratic_in_some_grids_and_every_and_kind_of_layer(target: Int, half_quadratic: Delivered) -> None:
+    for name, decision in half_quadratic.branch(SOME_GRIDS.index(target)).items():
+        given = half_quadratic.original[name]
+        nearest = target.dequantize(*Nearest(clip="mse").quantize(matrix(given), target)).reshape(given.shape)
+        found, start = (float((np.abs(values - given) ** 0.7).sum()) for values in (decision.values(), nearest))
+        assert found <= start
+
+
 @pytest.mark.parametrize("target", GRIDS, ids=str)
 def test_optimal_brain_in_every_grid_and_kind_of_layer(target: Int, optimal_brain: Delivered) -> None:
     for decision in optimal_brain.branch(GRIDS.index(target)).values():
@@ -172,13 +187,14 @@ def test_optimal_brain_in_every_grid_and_kind_of_layer(target: Int, optimal_brai
         assert decision.codes.any()
 
 
+@pytest.mark.parametrize("method", [OptimalBrain(), HalfQuadratic()], ids=str)
 @pytest.mark.parametrize("target", [Int(bits=1), *FLOATS, *BLOCKS, *OTHERS], ids=str)
-def test_optimal_brain_refuses_other_formats_and_names_the_nearest_that_it_takes(target: Format) -> None:
-    with pytest.raises(PlanError) as refusal:
-        Quantize(weights=target, method=OptimalBrain())
+def test_methods_refuse_other_formats_and_name_the_nearest_that_they_take(target: Format, method: Quantizer) -> None:
+    with pytest.raises(PlanError, match=type(method).__name__) as refusal:
+        Quantize(weights=target, method=method)
     named = re.search(r"take weights=(Int\(.*?\))", str(refusal.value))
     assert named is not None
     nearest = eval(named[1], {"Int": Int})
     assert (nearest.per, nearest.group_size) == (target.per, target.group_size)
     assert nearest.high - nearest.low >= min(target.high - target.low, 2)
-    Quantize(weights=nearest, method=OptimalBrain())
+    Quantize(weights=nearest, method=method)

@@ -1,7 +1,8 @@
 """How codes are chosen: one quantizer a file."""
 
 from whit.quantizers.base import Quantizer
+from whit.quantizers.half_quadratic import HalfQuadratic
 from whit.quantizers.nearest import Nearest
 from whit.quantizers.optimal_brain import OptimalBrain
 
-__all__ = ["Nearest", "OptimalBrain", "Quantizer"]
+__all__ = ["HalfQuadratic", "Nearest", "OptimalBrain", "Quantizer"]

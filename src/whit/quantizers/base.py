@@ -3,10 +3,11 @@
 from abc import abstractmethod
 from typing import ClassVar
 
-from whit.formats import Codes, Floats, Format
+from whit.errors import PlanError
+from whit.formats import Codes, Floats, Format, Int
 from whit.moments import Moments
 
-__all__ = ["Quantizer"]
+__all__ = ["Quantizer", "check_fitting"]
 
 
 class Quantizer:
@@ -33,3 +34,19 @@ class Quantizer:
     @abstractmethod
     def quantize(self, matrix: Floats, target: Format, moments: Moments | None = None) -> Codes:
         """Codes for a finite ``(rows, columns)`` float32 matrix, one row an output channel."""
+
+
+def check_fitting(method: Quantizer, target: Format) -> None:
+    """Raise ``PlanError`` unless a format is integers with a zero and float32 scales, the grids that can be fitted."""
+    if not isinstance(target, Int) or not target.has_zero or target.scale != "float32":
+        raise PlanError(
+            f"{type(method).__name__} rounds to integers with a zero and float32 scales, not to {target}; "
+            f'take weights={_nearest(target)}, or method=Nearest(clip="mse") with this format'
+        )
+
+
+def _nearest(target: Format) -> str:
+    """The integers that have as many codes as a format, and share scales as it does."""
+    bits = max((target.high - target.low).bit_length(), 2)
+    group = "" if target.group_size is None else f", group_size={target.group_size}"
+    return f'Int(bits={bits}, per="{target.per}"{group})'

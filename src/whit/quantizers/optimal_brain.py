@@ -11,7 +11,7 @@ from whit import _core
 from whit.errors import PlanError
 from whit.formats import Codes, Floats, Format, Int, Integers, short
 from whit.moments import Doubles, Moments
-from whit.quantizers.base import Quantizer
+from whit.quantizers.base import Quantizer, check_fitting
 
 __all__ = ["OptimalBrain"]
 
@@ -70,11 +70,7 @@ class OptimalBrain(Quantizer):
 
     def check(self, target: Format) -> None:
         """Raise ``PlanError`` unless the format is integers with a zero and float32 scales, as the recursion needs."""
-        if not isinstance(target, Int) or not target.has_zero or target.scale != "float32":
-            raise PlanError(
-                f"OptimalBrain rounds to integers with a zero and float32 scales, not to {target}; "
-                f'take weights={_nearest(target)}, or method=Nearest(clip="mse") with this format'
-            )
+        check_fitting(self, target)
 
     def quantize(self, matrix: Floats, target: Format, moments: Moments | None = None) -> Codes:
         """Codes for a ``(rows, columns)`` float32 matrix, from the moments of what it is multiplied with.
@@ -143,13 +139,6 @@ class OptimalBrain(Quantizer):
         if not target.symmetric:
             zero_point = np.clip(np.rint(-np.minimum(low, 0) / scale), target.low, target.high).astype(np.int32)
         return scale, zero_point
-
-
-def _nearest(target: Format) -> str:
-    """The integers that have as many codes as a format, and share scales as it does."""
-    bits = max((target.high - target.low).bit_length(), 2)
-    group = "" if target.group_size is None else f", group_size={target.group_size}"
-    return f'Int(bits={bits}, per="{target.per}"{group})'
 
 
 def _closest(wanted: Floats, target: Int, damped: Doubles, low: Floats, high: Floats) -> tuple[Floats, Integers]:
