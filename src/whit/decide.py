@@ -254,7 +254,22 @@ def rounding(
     else:
         weights, left = round_weights(step, _weights(list(layers.values()), network))
     check_masks([one for one in weights if isinstance(one, Rounded)], ledger)
-    return [*activations, *weights], [*left, *skipped]
+    return [*activations, *weights], [*left, *skipped, *_unread(graph, network)]
+
+
+def _unread(graph: Graph, network: Network) -> list[Skipped]:
+    """The matrices that the forward pass does not read, under any of their names."""
+    values = network.values()
+    read = {_address(values[name]) for one in graph.operations for name in one.inputs if name in values}
+    return [
+        Skipped(step="quantize", layer=name.rpartition(".")[0] or name, reason="the forward pass does not read it")
+        for name, array in network.parameters().items()
+        if array.ndim > 1 and _address(array) not in read
+    ]
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _rounded_activations(
