@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from whit import DataError, PlanError, Samples
-from whit.metrics import Accuracy, MeanAbsoluteError, MeanSquaredError, Metric, named
+from whit.metrics import Accuracy, MeanAbsoluteError, MeanSquaredError, Metric, divergence, named
 
 
 def samples(targets):
@@ -103,3 +103,12 @@ def test_errors_need_targets_of_the_outputs_shape(metric):
     message = f"the test data's targets have shape () a sample, the network's outputs (1,); {metric.name} needs them"
     with pytest.raises(DataError, match=re.escape(message)):
         metric.check(np.zeros((2, 1)), samples([1.0, 2.0]))
+
+
+def test_shares_diverge_as_the_logits_that_they_are_made_of():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(2, 20, 5)) * 3
+    shares = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    expected = divergence("cross_entropy", *logits)
+    assert divergence("cross_entropy", *shares) == pytest.approx(expected)
+    assert divergence("cross_entropy", logits[0], shares[1]) == pytest.approx(expected)

@@ -10,7 +10,19 @@ import numpy as np
 from whit.data import Array, Samples
 from whit.errors import DataError, PlanError, listed
 
-__all__ = ["Accuracy", "MeanAbsoluteError", "MeanSquaredError", "Metric", "divergence", "named"]
+__all__ = [
+    "SHARES_SUM_TO_ONE",
+    "Accuracy",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Metric",
+    "divergence",
+    "logits_of",
+    "named",
+]
+
+SHARES_SUM_TO_ONE = 1e-3
+"""How far from one the sum of a row of shares may be."""
 
 Loss = Literal["cross_entropy", "mean_squared_error", "mean_absolute_error"]
 
@@ -142,8 +154,22 @@ def divergence(loss: Loss, expected: Array, found: Array) -> float:
     """
     if loss != "cross_entropy":
         return float(np.square(expected.astype(np.float64) - found).mean())
-    expected, found = (_log_softmax(x.astype(np.float64)) for x in (expected, found))
+    expected, found = (_log_softmax(logits_of(x).astype(np.float64)) for x in (expected, found))
     return float((np.exp(expected) * (expected - found)).sum(axis=-1).mean())
+
+
+def logits_of(outputs: Array) -> Array:
+    """Logits ``(..., classes)``: outputs as they are, or the logarithms of shares.
+
+    Rows without a negative number that sum to one are what softmax gives. Their logarithms are logits that softmax
+    makes the same shares of, so a loss means the same whether a network ends in softmax or leaves it to the loss.
+
+    >>> logits_of(np.array([[0.25, 0.75]])).round(2), logits_of(np.array([[0.25, 0.5]]))
+    (array([[-1.39, -0.29]]), array([[0.25, 0.5 ]]))
+    """
+    if outputs.min() < 0 or np.abs(outputs.sum(axis=-1) - 1).max() > SHARES_SUM_TO_ONE:
+        return outputs
+    return np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
 
 
 def _log_softmax(logits: Array) -> Array:

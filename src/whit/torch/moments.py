@@ -19,6 +19,7 @@ from whit.graph import Layer
 from whit.metrics import Loss
 from whit.moments import Moments, Sensitivity
 from whit.torch.activations import interruptible
+from whit.torch.logits import logits_of
 
 __all__ = ["moments", "sensitivities"]
 
@@ -140,6 +141,7 @@ def _probe(outputs: Tensor, loss: Loss, generator: torch.Generator) -> Tensor:
     signs = torch.randint(0, 2, outputs.shape, generator=generator).to(outputs.dtype) * 2 - 1
     if loss != "cross_entropy":
         return (outputs * signs).sum() * (2 / outputs[0].numel()) ** 0.5
+    outputs = logits_of(outputs)
     likely = torch.softmax(outputs.detach() / _TEMPERATURE, dim=-1)
     root = likely.sqrt() * signs
     share = (outputs.shape[-1] / outputs[0].numel()) ** 0.5

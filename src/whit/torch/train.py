@@ -20,6 +20,7 @@ from whit.progress import Progress
 from whit.torch.activations import interruptible
 from whit.torch.augment import augmented
 from whit.torch.checkpoint import Checkpoint, fingerprint
+from whit.torch.logits import logits_of
 from whit.torch.rounded import RoundedWeight
 from whit.torch.trainable import Trainable
 
@@ -151,6 +152,8 @@ def _endless(
 
 
 def _loss(outputs: Tensor, targets: Tensor, loss: Loss, distill: Distill | None, taught: Tensor | None) -> Tensor:
+    if loss == "cross_entropy":
+        outputs, taught = logits_of(outputs), None if taught is None else logits_of(taught)
     share = distill.weight if distill is not None else 0.0
     total = outputs.new_zeros(())
     if share < 1:
