@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2: a BERT encoder (Devlin et al. 2019) of six layers whose mean output stands for a sentence."""
+"""BERT encoders (Devlin et al. 2019) whose mean output stands for a sentence; all-MiniLM-L6-v2 has six layers."""
 
 import torch
 from torch import Tensor, nn
@@ -6,20 +6,23 @@ from torch.nn import functional as F
 
 __all__ = ["MiniLM"]
 
-WIDTH, HEADS, INNER, LAYERS, WORDS, PLACES = 384, 12, 1536, 6, 30522, 512
+HEADS, WORDS, PLACES = 12, 30522, 512
 
 
 class MiniLM(nn.Module):
-    """Sentences as unit vectors; parameters are named as in the published checkpoint, without its pooler."""
+    """Sentences as unit vectors; parameters are named as in the published checkpoint, without its pooler.
 
-    def __init__(self) -> None:
+    With ``width=768, layers=12`` it has the shape of BERT-base.
+    """
+
+    def __init__(self, width: int = 384, layers: int = 6) -> None:
         super().__init__()
-        self.embeddings = Embeddings()
+        self.embeddings = Embeddings(width)
         self.encoder = nn.Module()
-        self.encoder.layer = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.encoder.layer = nn.ModuleList(Layer(width) for _ in range(layers))
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
-        """Vectors ``(batch, 384)`` from words and which of them are there, ``(batch, length)``, int64."""
+        """Vectors ``(batch, width)`` from words and which of them are there, ``(batch, length)``, int64."""
         x = self.embeddings(words)
         hidden = (1.0 - mask.to(x.dtype))[:, None, None, :] * -1e9
         for layer in self.encoder.layer:
@@ -32,15 +35,15 @@ class MiniLM(nn.Module):
 class Embeddings(nn.Module):
     """The sum of what stands for a word, for its place and for its text."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(WORDS, WIDTH)
-        self.position_embeddings = nn.Embedding(PLACES, WIDTH)
-        self.token_type_embeddings = nn.Embedding(2, WIDTH)
-        self.LayerNorm = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.word_embeddings = nn.Embedding(WORDS, width)
+        self.position_embeddings = nn.Embedding(PLACES, width)
+        self.token_type_embeddings = nn.Embedding(2, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, words: Tensor) -> Tensor:
-        """``(batch, length, 384)``."""
+        """``(batch, length, width)``."""
         place = torch.arange(words.shape[1])
         x = self.word_embeddings(words) + self.position_embeddings(place) + self.token_type_embeddings.weight[0]
         return self.LayerNorm(x)
@@ -49,14 +52,14 @@ class Embeddings(nn.Module):
 class Layer(nn.Module):
     """Attention, then two linear layers, each with a shortcut and a norm behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.attention = nn.Module()
-        self.attention.self = Attention()
-        self.attention.output = Output(WIDTH)
+        self.attention.self = Attention(width)
+        self.attention.output = Output(width, width)
         self.intermediate = nn.Module()
-        self.intermediate.dense = nn.Linear(WIDTH, INNER)
-        self.output = Output(INNER)
+        self.intermediate.dense = nn.Linear(width, 4 * width)
+        self.output = Output(4 * width, width)
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         """``hidden`` is added to the scores of words that are not there."""
@@ -67,28 +70,28 @@ class Layer(nn.Module):
 class Attention(nn.Module):
     """Every word looks at every other."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.query = nn.Linear(WIDTH, WIDTH)
-        self.key = nn.Linear(WIDTH, WIDTH)
-        self.value = nn.Linear(WIDTH, WIDTH)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """``(batch, length, 384)``."""
+        """``(batch, length, width)``."""
         query, key, value = (
             layer(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        scores = query @ key.transpose(-1, -2) / (WIDTH // HEADS) ** 0.5 + hidden
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + hidden
         return (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(-2)
 
 
 class Output(nn.Module):
     """Back to the width, plus what came before, normalised."""
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(inputs, WIDTH)
-        self.LayerNorm = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.dense = nn.Linear(inputs, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x: Tensor, before: Tensor) -> Tensor:
         """``norm(dense(x) + before)``."""

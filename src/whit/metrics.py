@@ -41,10 +41,11 @@ class Metric(ABC):
     def agree(self, expected: Array, found: Array, tolerance: float) -> Array:
         """Which samples' outputs are the same to whoever uses them, ``(samples,)`` bool.
 
-        By default those that all lie within ``tolerance`` standard deviations of what is expected.
+        By default those whose differences have a root mean square within ``tolerance`` standard deviations of what is
+        expected.
         """
-        near = np.abs(expected.astype(np.float64) - found) <= tolerance * max(float(expected.std()), 1e-12)
-        return np.all(near.reshape(len(expected), -1), axis=1)
+        squares = np.square(expected.astype(np.float64) - found).reshape(len(expected), -1)
+        return np.sqrt(squares.mean(axis=1)) <= tolerance * max(float(expected.std()), 1e-12)
 
     def check(self, outputs: Array, samples: Samples) -> None:
         """Raise ``DataError`` if targets cannot be judged against outputs of this shape."""

@@ -22,9 +22,10 @@ from whit.store import read, write_whole
 
 __all__ = ["Exported", "export", "exporters"]
 
-_TOLERANCE = 0.1
-"""Of the outputs' standard deviation. Rounding to int8 moves outputs by about as much; a runtime that merges two
-roundings into one by up to a tenth of it, a runtime that computes something else by the whole."""
+_TOLERANCE = 0.2
+"""Of the outputs' standard deviation. A runtime that merges two roundings into one moves outputs by up to 0.15 of it in
+a network of 50 layers with random weights (measured: OpenVINO), and is as near to the network before rounding; one that
+computes something else moves them by 1 and more."""
 _LEAST_AGREEMENT = 0.995
 
 
@@ -63,8 +64,9 @@ def export(
     """Write a compressed network for another runtime, and compare what was written with the network.
 
     Every sample is run through the network in ONNX Runtime and through what was written in its own runtime. They agree
-    on a sample if they give the same label, or, where the metric was not accuracy, if all outputs are within a tenth of
-    the outputs' standard deviation. Nothing is left behind unless they agree on 99.5 % of the samples.
+    on a sample if they give the same label, or, where the metric was not accuracy, if the root mean square of the
+    differences is within a fifth of the outputs' standard deviation: runtimes that merge two roundings into one differ
+    by rounding's own noise. Nothing is left behind unless they agree on 99.5 % of the samples.
 
     Args:
         network: A result of ``whit.compress``, or a ``.whit`` file.
