@@ -5,9 +5,10 @@
 //     ...           the chunks
 //
 // A chunk is decoded alone. It is a run of columns, as many as make 2^18 codes and at least one, told column after
-// column; in `fast`, if there are fewer than 16 rows, a run of 2^18 codes in C order. The number of chunks follows from
-// the shape. A chunk begins with its centre, the code that stands for 0, as a zigzag variable-length integer (7 bits a
-// byte, lowest first). What follows is described at the profile. An empty matrix is the profile's byte alone.
+// column; in `fast`, if there are fewer than 16 rows or more than 2^18, a run of 2^18 codes in C order. The number of
+// chunks follows from the shape. A chunk begins with its centre, the code that stands for 0, as a zigzag variable-length
+// integer (7 bits a byte, lowest first). What follows is described at the profile. An empty matrix is the profile's
+// byte alone.
 #pragma once
 
 #include <algorithm>
@@ -34,12 +35,14 @@ namespace detail {
 
 /// The chunks of a shape, each of `size` columns or, in runs, codes, the last shorter.
 struct Chunks {
+    static constexpr std::size_t most = std::size_t{1} << 18;
+
     bool runs;
     std::size_t all;
     std::size_t size;
 
     Chunks(Profile profile, std::size_t rows, std::size_t columns)
-        : runs(profile == Profile::fast && rows < Strip::fewest_rows), all(columns), size(std::size_t{1} << 18) {
+        : runs(profile == Profile::fast && (rows < Strip::fewest_rows || rows > most)), all(columns), size(most) {
         if (runs) {
             all = rows * columns;
         } else {

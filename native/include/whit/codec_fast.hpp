@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <vector>
 
 #include "whit/bit_packing.hpp"
@@ -38,7 +39,8 @@ using Row8 = std::array<std::int16_t, FastModel::block>;
 /// Notes the share of every symbol, and writes them once all are known.
 class FastEncoder {
 public:
-    explicit FastEncoder(std::size_t codes) : shares_(codes), next_(shares_.data()) {}
+    explicit FastEncoder(std::size_t codes)
+        : size_(codes), shares_(new FastTable::Share[codes]), next_(shares_.get()) {}
 
     /// Gives back the symbols of `count` codes.
     Eight block(FastModel& model, const BlockContext& context, const std::int16_t* codes, std::size_t count) {
@@ -60,16 +62,16 @@ public:
         std::array<std::uint32_t, state_lanes> state;
         state.fill(lowest_state);
         // The reader goes forward, so the writer goes backward, from the end of as many words as there can be.
-        std::vector<std::uint16_t> words(shares_.size() + 1);
-        std::uint16_t* word = words.data() + shares_.size();
-        const FastTable::Share* share = shares_.data() + shares_.size();
+        const std::unique_ptr<std::uint16_t[]> words(new std::uint16_t[size_ + 1]);
+        std::uint16_t* word = words.get() + size_;
+        const FastTable::Share* share = shares_.get() + size_;
         const auto step = [&](std::uint32_t& x) {
             --share;
             // No branch: where no word is given off, the next one takes its place.
             *word = static_cast<std::uint16_t>(x);
-            const bool high = x >> (32 - share_bits) >= share->size;
-            x = high ? x >> 16 : x;
-            word -= high ? 1 : 0;
+            const std::uint32_t high = 0 - static_cast<std::uint32_t>(x >> (32 - share_bits) >= share->size);
+            x >>= high & 16;
+            word -= high & 1;
             x += x / share->size * (all_shares - share->size) + share->below;
         };
         for (std::size_t column = strip.all_columns(); column-- > 0;) {
@@ -83,7 +85,7 @@ public:
             for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(x >> shift));
         }
         std::size_t at = bytes.size();
-        bytes.resize(at + 2 * static_cast<std::size_t>(words.data() + shares_.size() - word));
+        bytes.resize(at + 2 * static_cast<std::size_t>(words.get() + size_ - word));
         for (++word; at < bytes.size(); ++word, at += 2) {
             bytes[at] = static_cast<std::uint8_t>(*word);
             bytes[at + 1] = static_cast<std::uint8_t>(*word >> 8);
@@ -91,7 +93,8 @@ public:
     }
 
 private:
-    std::vector<FastTable::Share> shares_;
+    std::size_t size_;
+    std::unique_ptr<FastTable::Share[]> shares_;
     FastTable::Share* next_;
 };
 
@@ -110,7 +113,7 @@ public:
 
     /// The symbols of `count` rows; all further ones stand for 0.
     Eight block(FastModel& model, const BlockContext& context, const std::int16_t*, std::size_t count) {
-        alignas(16) Row8 tables, symbols;
+        Row8 &tables = tables_, &symbols = symbols_;
         context.table.store(tables.data());
         // As long as there is a word for every code none needs to be asked for, and no branch depends on the codes.
         if (count == FastModel::block && static_cast<std::size_t>(end_ - next_) >= 2 * FastModel::block) {
@@ -118,26 +121,17 @@ public:
             for (std::size_t j = 0; j < FastModel::block; ++j) {
                 std::uint32_t& state = state_[j % state_lanes];
                 const std::uint32_t x = step(state, model.at(tables[j]), symbols[j]);
-                const std::uint64_t low = (std::uint64_t{x} - lowest_state) >> 63;
+                const std::uint32_t low = 0 - static_cast<std::uint32_t>(x < lowest_state);
                 const std::uint32_t word = next[0] | std::uint32_t{next[1]} << 8;
-                state = (x << 16 * low) | (word & static_cast<std::uint32_t>(0 - low));
-                next += 2 * low;
+                state = x << (low & 16) | (word & low);
+                next += low & 2;
             }
             next_ = next;
         } else {
             symbols.fill(FastModel::zero);
             for (std::size_t j = 0; j < count; ++j) read(state_[j % state_lanes], model.at(tables[j]), symbols[j]);
         }
-        const Eight found = Eight::load(symbols.data());
-        highest_ = most(highest_, found);
-        return found;
-    }
-
-    /// Whether a code was found that is beyond the symbols.
-    bool beyond() const {
-        Row8 highest;
-        highest_.store(highest.data());
-        return *std::max_element(highest.begin(), highest.end()) == FastModel::zero + FastModel::beyond;
+        return Eight::load(symbols.data());
     }
 
     bool finished() const {
@@ -161,8 +155,9 @@ private:
         next_ += 2;
     }
 
+    alignas(16) Row8 tables_;
+    alignas(16) Row8 symbols_;
     std::array<std::uint32_t, state_lanes> state_;
-    Eight highest_ = Eight::all(0);
     const std::uint8_t* next_;
     const std::uint8_t* end_;
 };
@@ -249,15 +244,11 @@ inline void encode_fast(const Strip& strip, const std::int32_t* codes, Bytes& by
     // Half of what the bits tell, so that what is left of a code is the nearest.
     const std::int32_t low = centre - (1 << apart >> 1);
 
-    std::vector<std::int16_t> columns(strip.padded() * strip.all_columns());
-    strip.for_each([&](std::size_t from, std::size_t to) {
-        const std::int32_t code = (codes[from] - low) >> apart;
-        columns[to] = static_cast<std::int16_t>(std::min(std::max(code, -FastModel::beyond), FastModel::beyond));
-    });
-    std::size_t sum = 0;
-    for (const std::int16_t code : columns) sum += static_cast<std::size_t>(std::abs(code));
+    std::vector<std::int16_t> columns = strip.gather(codes, low, apart);
+    std::uint32_t sum = 0;
+    for (const std::int16_t code : columns) sum += static_cast<std::uint32_t>(std::abs(code));
     const bool kernels = layout_of(columns, strip.padded(), strip.pitch, 0) == Layout::kernels;
-    const std::size_t rounded = (32 * sum + strip.codes() / 2) / strip.codes();
+    const std::size_t rounded = (32 * std::size_t{sum} + strip.codes() / 2) / strip.codes();
     const auto mean = static_cast<std::uint8_t>(std::min<std::size_t>(rounded, 255));
     bytes.push_back(mean);
     bytes.push_back(static_cast<std::uint8_t>(apart | (kernels ? 128 : 0)));
@@ -269,12 +260,7 @@ inline void encode_fast(const Strip& strip, const std::int32_t* codes, Bytes& by
     }
 
     std::vector<std::int32_t> beyond;
-    for (std::size_t column = 0; column < strip.all_columns(); ++column) {
-        for (std::size_t row = 0; row < strip.height(column); ++row) {
-            if (std::abs(columns[column * strip.padded() + row]) < FastModel::beyond) continue;
-            beyond.push_back((codes[strip.place(row, column)] - low) >> apart);
-        }
-    }
+    strip.for_each_beyond(columns, [&](std::size_t at, int) { beyond.push_back((codes[at] - low) >> apart); });
     put_variable(bytes, static_cast<std::uint32_t>(beyond.size()));
     for (const std::int32_t code : beyond) put_variable(bytes, zigzag(code));
 
@@ -309,22 +295,16 @@ inline void decode_fast(Reader& reader, const Strip& strip, std::int32_t* codes)
     if (!coder.finished()) damaged("they do not end where the codes do");
 
     const std::int32_t low = centre - (1 << apart >> 1);
-    strip.for_each([&](std::size_t to, std::size_t from) { codes[to] = low + columns[from] * (1 << apart); });
+    strip.scatter(columns, low, apart, codes);
     auto bits = low_bits.begin();
     if (apart > 0) strip.in_order([&](std::size_t at) { codes[at] += *bits++; });
-    if (count == 0 && !coder.beyond()) return;
     auto next = beyond.begin();
-    for (std::size_t column = 0; column < strip.all_columns(); ++column) {
-        for (std::size_t row = 0; row < strip.height(column); ++row) {
-            const std::int32_t found = columns[column * strip.padded() + row];
-            if (std::abs(found) < FastModel::beyond) continue;
-            if (next == beyond.end()) damaged("more codes are beyond the symbols than were counted");
-            // Unsigned, because forged numbers may be of any size.
-            const auto more = static_cast<std::uint32_t>(*next++) - static_cast<std::uint32_t>(found);
-            std::int32_t& code = codes[strip.place(row, column)];
-            code = static_cast<std::int32_t>(static_cast<std::uint32_t>(code) + (more << apart));
-        }
-    }
+    strip.for_each_beyond(columns, [&](std::size_t at, std::int32_t found) {
+        if (next == beyond.end()) damaged("more codes are beyond the symbols than were counted");
+        // Unsigned, because forged numbers may be of any size.
+        const auto more = static_cast<std::uint32_t>(*next++) - static_cast<std::uint32_t>(found);
+        codes[at] = static_cast<std::int32_t>(static_cast<std::uint32_t>(codes[at]) + (more << apart));
+    });
     if (next != beyond.end()) damaged("fewer codes are beyond the symbols than were counted");
 }
 

@@ -97,7 +97,7 @@ public:
     }
 
     FastTable& at(std::int16_t table) {
-        return *reinterpret_cast<FastTable*>(reinterpret_cast<char*>(tables_.data()) + table);
+        return *reinterpret_cast<FastTable*>(reinterpret_cast<char*>(tables_.data()) + static_cast<std::uint16_t>(table));
     }
 
     /// Takes note of the codes that `count` rows from `row` on got; all further ones are 0.
@@ -113,7 +113,6 @@ private:
     static constexpr std::uint32_t levels = 21;
     static constexpr std::uint32_t agreements = 3;
 
-    static Eight magnitude(Eight codes) { return most(codes, Eight::all(0) - codes); }
     static Eight within_two(Eight codes) { return least(most(codes, Eight::all(-2)), Eight::all(2)); }
 
     // Of a magnitude in units of 1/2048: in steps of 1/16 up to 1/2, of 1/4 up to 2, of 1 up to 8.

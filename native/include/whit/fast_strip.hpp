@@ -2,16 +2,19 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <vector>
 
 #include "whit/fast_model.hpp"
+#include "whit/lanes.hpp"
 
 namespace whit::detail {
 
-/// Whole columns of a matrix; or, where there are too few rows to be told eight at a time, a run of codes in C order,
-/// cut into 64 rows, with what is left over as one more, shorter column.
+/// Whole columns of a matrix; or, where there are too few rows to be told eight at a time, or too many for one chunk, a run
+/// of codes in C order, cut into 64 rows, with what is left over as one more, shorter column.
 struct Strip {
     static constexpr std::size_t fewest_rows = 16;
 
@@ -53,21 +56,69 @@ struct Strip {
         for (; code < codes(); code += step) visit(code);
     }
 
-    /// Calls `visit(place in the matrix, place in columns)` for each code, tile by tile.
-    template <typename Visit>
-    void for_each(const Visit& visit) const {
-        constexpr std::size_t tile = 8;
+    /// Calls `tile` for each 8 x 8 codes and `visit` for each of the others, with the places of the first in the matrix
+    /// and in columns.
+    template <typename Tile, typename Visit>
+    void for_each(const Tile& tile, const Visit& visit) const {
+        constexpr std::size_t side = FastModel::block;
         const std::size_t stride = padded();
-        for (std::size_t row = 0; row < rows && columns > 0; row += tile) {
-            const std::size_t last_row = std::min(rows, row + tile);
-            for (std::size_t column = 0; column < columns; column += tile) {
-                const std::size_t last_column = std::min(columns, column + tile);
-                for (std::size_t r = row; r < last_row; ++r) {
-                    for (std::size_t c = column; c < last_column; ++c) visit(r * pitch + c, c * stride + r);
-                }
+        for (std::size_t row = 0; row < rows; row += side) {
+            const std::size_t height = std::min(rows - row, side);
+            std::size_t column = 0;
+            for (; height == side && column + side <= columns; column += side) {
+                tile(row * pitch + column, column * stride + row);
+            }
+            for (std::size_t r = row; r < row + height; ++r) {
+                for (std::size_t c = column; c < columns; ++c) visit(r * pitch + c, c * stride + r);
             }
         }
         for (std::size_t r = 0; r < rest; ++r) visit(rows * columns + r, columns * stride + r);
+    }
+
+    /// Calls `visit(place in the matrix, code)` for the codes beyond, column after column.
+    template <typename Visit>
+    void for_each_beyond(const std::vector<std::int16_t>& found, const Visit& visit) const {
+        const std::size_t stride = padded();
+        for (std::size_t at = 0; at < found.size(); at += FastModel::block) {
+            if (!reaches(magnitude(Eight::load(found.data() + at)), FastModel::beyond)) continue;
+            for (std::size_t i = at; i < at + FastModel::block; ++i) {
+                if (std::abs(found[i]) == FastModel::beyond) visit(place(i % stride, i / stride), found[i]);
+            }
+        }
+    }
+
+    /// Columns of `(code - low) >> apart`, cut to what stands for the codes beyond.
+    std::vector<std::int16_t> gather(const std::int32_t* codes, std::int32_t low, unsigned apart) const {
+        const std::size_t stride = padded();
+        const auto by = static_cast<int>(apart);
+        std::vector<std::int16_t> found(stride * all_columns());
+        const auto tile = [&](std::size_t from, std::size_t to) {
+            std::array<Eight, FastModel::block> rows;
+            for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = Eight::narrow(codes + from + i * pitch, low, by);
+            transpose(rows);
+            for (std::size_t i = 0; i < rows.size(); ++i) {
+                const Eight cut = least(most(rows[i], Eight::all(-FastModel::beyond)), Eight::all(FastModel::beyond));
+                cut.store(found.data() + to + i * stride);
+            }
+        };
+        for_each(tile, [&](std::size_t from, std::size_t to) {
+            const std::int32_t code = (codes[from] - low) >> by;
+            found[to] = static_cast<std::int16_t>(std::min(std::max(code, -FastModel::beyond), FastModel::beyond));
+        });
+        return found;
+    }
+
+    /// The inverse of `gather`, but for codes beyond and for what the shift takes off.
+    void scatter(const std::vector<std::int16_t>& found, std::int32_t low, unsigned apart, std::int32_t* codes) const {
+        const std::size_t stride = padded();
+        const auto by = static_cast<int>(apart);
+        const auto tile = [&](std::size_t to, std::size_t from) {
+            std::array<Eight, FastModel::block> rows;
+            for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = Eight::load(found.data() + from + i * stride);
+            transpose(rows);
+            for (std::size_t i = 0; i < rows.size(); ++i) rows[i].widen(codes + to + i * pitch, low, by);
+        };
+        for_each(tile, [&](std::size_t to, std::size_t from) { codes[to] = low + found[from] * (1 << by); });
     }
 };
 

@@ -76,6 +76,26 @@ struct Eight {
     static Eight load(const std::int16_t* from) { return {_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))}; }
     void store(std::int16_t* to) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), at); }
 
+    /// `(from - low) >> by`, cut to 16 bits.
+    static Eight narrow(const std::int32_t* from, std::int32_t low, int by) {
+        const auto* wide = reinterpret_cast<const __m128i*>(from);
+        const auto half = [&](int i) {
+            return _mm_sra_epi32(_mm_sub_epi32(_mm_loadu_si128(wide + i), _mm_set1_epi32(low)), _mm_cvtsi32_si128(by));
+        };
+        return {_mm_packs_epi32(half(0), half(1))};
+    }
+
+    /// `(each << by) + low`.
+    void widen(std::int32_t* to, std::int32_t low, int by) const {
+        auto* wide = reinterpret_cast<__m128i*>(to);
+        const auto put = [&](int i, __m128i twice) {
+            const __m128i value = _mm_sll_epi32(_mm_srai_epi32(twice, 16), _mm_cvtsi32_si128(by));
+            _mm_storeu_si128(wide + i, _mm_add_epi32(value, _mm_set1_epi32(low)));
+        };
+        put(0, _mm_unpacklo_epi16(at, at));
+        put(1, _mm_unpackhi_epi16(at, at));
+    }
+
     friend Eight operator+(Eight a, Eight b) { return {_mm_add_epi16(a.at, b.at)}; }
     friend Eight operator-(Eight a, Eight b) { return {_mm_sub_epi16(a.at, b.at)}; }
     friend Eight operator*(Eight a, Eight b) { return {_mm_mullo_epi16(a.at, b.at)}; }
@@ -85,6 +105,10 @@ struct Eight {
     friend Eight operator>>(Eight a, int by) { return {_mm_srai_epi16(a.at, by)}; }
     friend Eight least(Eight a, Eight b) { return {_mm_min_epi16(a.at, b.at)}; }
     friend Eight most(Eight a, Eight b) { return {_mm_max_epi16(a.at, b.at)}; }
+    /// Whether any is as large.
+    friend bool reaches(Eight a, int bound) {
+        return _mm_movemask_epi8(_mm_cmpgt_epi16(a.at, _mm_set1_epi16(static_cast<short>(bound - 1)))) != 0;
+    }
     /// The sum of all, in all places.
     friend Eight sum(Eight a) {
         a = a + Eight{_mm_shuffle_epi32(a.at, 0x4e)};
@@ -92,6 +116,18 @@ struct Eight {
         return a + Eight{_mm_shufflehi_epi16(_mm_shufflelo_epi16(a.at, 0xb1), 0xb1)};
     }
 };
+
+/// Rows become columns.
+inline void transpose(std::array<Eight, 8>& rows) {
+    // Three times the halves are shuffled into each other, like cards.
+    for (int time = 0; time < 3; ++time) {
+        const std::array<Eight, 8> before = rows;
+        for (std::size_t i = 0; i < 4; ++i) {
+            rows[2 * i].at = _mm_unpacklo_epi16(before[i].at, before[i + 4].at);
+            rows[2 * i + 1].at = _mm_unpackhi_epi16(before[i].at, before[i + 4].at);
+        }
+    }
+}
 
 #else
 
@@ -127,6 +163,14 @@ struct Eight {
     static Eight load(const std::int16_t* from) { return of([&](std::size_t i) { return from[i]; }); }
     void store(std::int16_t* to) const { std::copy(at.begin(), at.end(), to); }
 
+    static Eight narrow(const std::int32_t* from, std::int32_t low, int by) {
+        return of([&](std::size_t i) { return std::min(std::max((from[i] - low) >> by, -32768), 32767); });
+    }
+
+    void widen(std::int32_t* to, std::int32_t low, int by) const {
+        for (std::size_t i = 0; i < at.size(); ++i) to[i] = low + at[i] * (1 << by);
+    }
+
     friend Eight operator+(Eight a, Eight b) { return of([&](std::size_t i) { return a.at[i] + b.at[i]; }); }
     friend Eight operator-(Eight a, Eight b) { return of([&](std::size_t i) { return a.at[i] - b.at[i]; }); }
     friend Eight operator*(Eight a, Eight b) { return of([&](std::size_t i) { return a.at[i] * b.at[i]; }); }
@@ -136,6 +180,7 @@ struct Eight {
     friend Eight operator>>(Eight a, int by) { return of([&](std::size_t i) { return a.at[i] >> by; }); }
     friend Eight least(Eight a, Eight b) { return of([&](std::size_t i) { return std::min(a.at[i], b.at[i]); }); }
     friend Eight most(Eight a, Eight b) { return of([&](std::size_t i) { return std::max(a.at[i], b.at[i]); }); }
+    friend bool reaches(Eight a, int bound) { return *std::max_element(a.at.begin(), a.at.end()) >= bound; }
     friend Eight sum(Eight a) { return all(std::accumulate(a.at.begin(), a.at.end(), 0)); }
 
 private:
@@ -147,6 +192,15 @@ private:
     }
 };
 
+inline void transpose(std::array<Eight, 8>& rows) {
+    const std::array<Eight, 8> before = rows;
+    for (std::size_t i = 0; i < 8; ++i) {
+        for (std::size_t j = 0; j < 8; ++j) rows[i].at[j] = before[j].at[i];
+    }
+}
+
 #endif
+
+inline Eight magnitude(Eight numbers) { return most(numbers, Eight::all(0) - numbers); }
 
 }  // namespace whit::detail

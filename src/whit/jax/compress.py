@@ -80,7 +80,7 @@ def compress(
         plan: ``Prune(unit="weight")`` and ``Quantize(activations=None)`` steps.
         channel_axis: The axis of the output channels, each of which has a scale of its own with
             ``Int(per="channel")``: -1 for kernels of Flax and Haiku, 0 for weights of Equinox.
-        profile: How codes are stored: ``"small"``, or ``"fast"``, some 4 % larger and read several times faster.
+        profile: How codes are stored: ``"small"``, or ``"fast"``, up to 4 % larger and read several times faster.
 
     Returns:
         The compressed pytree with its ledger. Every decision is what ``whit.compress`` decides for the same arrays.
