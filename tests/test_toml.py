@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from whit import (
@@ -138,7 +138,18 @@ tunes = st.builds(
 )
 early = st.lists(st.just(FoldBatchNorm()) | equalizes | prunes() | tunes, max_size=3)
 late = st.lists(quantizes() | tunes, min_size=1, max_size=3)
-plans = st.builds(lambda before, after: Plan(*before, *after), early, late)
+
+
+def whole(before, after):
+    """A plan, unless it rounds weights that Prune left out to a format without a zero."""
+    try:
+        return Plan(*before, *after)
+    except PlanError as error:
+        assume("has no zero" not in str(error))
+        raise
+
+
+plans = st.builds(whole, early, late)
 
 
 @settings(deadline=None)

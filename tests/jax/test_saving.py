@@ -168,11 +168,17 @@ def test_decisions_that_need_a_graph_are_refused():
         replay(ledger, {"w": jnp.ones(2)})
 
 
-@pytest.mark.parametrize("into", [torch.nn.Linear, None, 3, "model"])
+@pytest.mark.parametrize("into", [torch.nn.Linear, None, 3])
 def test_something_without_arrays_is_an_error(saved, into):
     _, path = saved
-    with pytest.raises(whit.ModelError, match=r"whit.load takes a torch.nn.Module or a JAX pytree"):
+    with pytest.raises(whit.ModelError, match=r"whit.load takes a torch.nn.Module, an .onnx file or a JAX pytree"):
         whit.load(path, into=into)
+
+
+def test_a_file_that_is_no_onnx_is_an_error(saved):
+    _, path = saved
+    with pytest.raises(whit.ModelError, match=r"model is not read: whit opens .onnx files"):
+        whit.load(path, into="model")
 
 
 def test_loading_into_a_module_still_works_with_jax_imported(tmp_path):

@@ -250,7 +250,7 @@ def test_nothing_to_fold_is_an_error() -> None:
 
 
 def test_what_is_no_module_is_refused() -> None:
-    with pytest.raises(whit.ModelError, match=r"takes a torch\.nn\.Module, not int"):
+    with pytest.raises(whit.ModelError, match=r"takes a torch\.nn\.Module or an \.onnx file, not int"):
         whit.compress(3, Prune(amount=0.5), data=DATA)
 
 
