@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from whit import ParityError
-from whit.measure import agreement, parity
+from whit.measure import agreement, latencies, parity
 from whit.metrics import Accuracy, MeanSquaredError
 
 VALUES = np.tile(np.array([-1.0, 1.0]), (200, 8))  # their standard deviation is 1
@@ -44,3 +44,13 @@ def test_outputs_that_are_not_numbers_never_agree() -> None:
     found = np.full_like(VALUES, np.nan)
     with pytest.raises(ParityError, match="200 of 200"):
         parity(VALUES, found, MeanSquaredError(), rounded=True)
+
+
+def test_each_round_calls_every_session_once_in_an_order_of_its_own() -> None:
+    called: list[int] = []
+    sessions = [lambda x, place=place: called.append(place) or x for place in range(3)]
+    times = latencies(sessions, (VALUES,), seconds=0.0)
+    assert len(times) == 3
+    rounds = np.reshape(called[5 * 3 :], (30, 3))  # after five calls of each to warm up
+    assert (np.sort(rounds, axis=1) == [0, 1, 2]).all()
+    assert len(np.unique(rounds, axis=0)) == 6

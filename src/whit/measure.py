@@ -107,8 +107,10 @@ def latencies(
 ) -> list[Latency]:
     """Time for one call of each session, taken in turns so that the machine's moods meet all alike.
 
+    Each round has an order of its own: what ran before a call decides what the caches hold.
+
     Args:
-        sessions: In the order in which each round calls them.
+        sessions: Called with the inputs, each once a round.
         inputs: What to call them with.
         seconds: About how long to measure; at least 30 and at most 2,000 rounds.
     """
@@ -116,12 +118,13 @@ def latencies(
         for _ in range(5):
             session(*inputs)
     times: list[list[float]] = [[] for _ in sessions]
+    generator = np.random.default_rng(0)
     end = perf_counter() + seconds
     while len(times[0]) < 30 or (perf_counter() < end and len(times[0]) < 2000):
-        for session, taken in zip(sessions, times, strict=True):
+        for place in generator.permutation(len(sessions)):
             start = perf_counter()
-            session(*inputs)
-            taken.append((perf_counter() - start) * 1e3)
+            sessions[place](*inputs)
+            times[place].append((perf_counter() - start) * 1e3)
     return [
         Latency(median=float(median), low=float(low), high=float(high))
         for low, median, high in (np.percentile(taken, (5, 50, 95)) for taken in times)
