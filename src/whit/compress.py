@@ -50,7 +50,7 @@ class Result(Generic[Model]):
         plan: What was done.
         ledger: What was decided, in replay order.
         bits: Of every layer that chose its bits (``Quantize(bits=Mixed(...))``) which, and what they cost.
-        before: The network that was given, as an fp32 ONNX file in ONNX Runtime.
+        before: The network that was given, as an fp32 ONNX file in ONNX Runtime; an ONNX file as it is.
         after: The ``.whit`` file in ONNX Runtime.
         parity: Between ``model`` and the ``.whit`` file in ONNX Runtime.
         metric: What ``quality`` is.

@@ -23,11 +23,7 @@ def network_of(model: object, samples: Samples) -> Network:
         ParityError: The file, as it was read, does not compute what ONNX Runtime computes from it.
     """
     if isinstance(model, str | Path):
-        module = module_in(model)
-        from whit.torch.onnx_file import check_same
-
-        check_same(module, model, samples.take(slice(0, 64))[0], samples.name)
-        model = module
+        return _onnx_file(model).FileNetwork.read(model, samples)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         from whit.torch.network import TorchNetwork
@@ -45,10 +41,15 @@ def module_in(path: str | Path) -> Any:
     Raises:
         ModelError: The file cannot be read, or torch is not installed.
     """
+    return _onnx_file(path).open_onnx_file(path)
+
+
+def _onnx_file(path: str | Path) -> Any:
+    """The package that reads ONNX files."""
     if Path(path).suffix != ".onnx":
         raise ModelError(f"{path} is not read: whit opens .onnx files, and takes torch modules as they are")
     try:
-        from whit.torch.onnx_file import open_onnx_file
+        from whit.torch import onnx_file
     except ModuleNotFoundError as error:
         raise ModelError(f"compressing an ONNX file needs {error.name}: pip install 'whit[torch]'") from error
-    return open_onnx_file(path)
+    return onnx_file

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class TorchNetwork(Network):
         self.examples = _tensors(tuple(np.ascontiguousarray(np.resize(x, (2, *x.shape[1:]))) for x in examples))
 
     @classmethod
-    def of(cls, module: nn.Module, samples: Samples) -> "TorchNetwork":
+    def of(cls, module: nn.Module, samples: Samples) -> Self:
         """A copy of a module, checked for values that are not numbers and for inputs that it cannot read."""
         check_finite({name: int((~torch.isfinite(x)).sum()) for name, x in module.state_dict().items()})
         network = cls(copy.deepcopy(module), samples.take(slice(0, 2))[0])

@@ -93,11 +93,13 @@ def gemm(
     if transA or weight.ndim != 2:
         return None
     matrix = weight if transB else weight.T
+    with np.errstate(all="ignore"):  # weights that are not numbers are named later
+        matrix = matrix * np.float32(alpha)
     if bias is not None:
         if bias.size not in (1, len(matrix)) or max(bias.shape[:-1], default=1) > 1:
             return None
         bias = np.broadcast_to(bias.reshape(-1) * np.float32(beta), len(matrix))
-    return _linear(matrix * np.float32(alpha), bias)
+    return _linear(matrix, bias)
 
 
 def matmul(weight: Array, bias: Array | None = None) -> Layer | None:

@@ -6,19 +6,47 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whit.data import Array
+from whit.data import Array, Samples
 from whit.errors import ModelError, ParityError
+from whit.ledger import Ledger
 from whit.runtime import Session
+from whit.torch.network import TorchNetwork
 from whit.torch.onnx_file.build import built
 from whit.torch.onnx_file.file import read_graph
 from whit.torch.onnx_file.limits import bounded
 from whit.torch.onnx_file.network import OnnxNetwork
 from whit.torch.onnx_file.simplify import simplified
 
-__all__ = ["check_same", "open_onnx_file"]
+__all__ = ["FileNetwork", "check_same", "open_onnx_file"]
 
 _SAMPLES = 8
 _TOLERANCE = 1e-4
+
+
+class FileNetwork(TorchNetwork):
+    """The network in an ONNX file, before anything is done to it: what it is delivered as is the file itself."""
+
+    content = b""
+
+    @classmethod
+    def read(cls, path: str | Path, samples: Samples) -> "FileNetwork":
+        """The network in a file, having seen that it computes what ONNX Runtime computes of the first samples.
+
+        Raises:
+            ModelError, DataError, ParityError: See ``open_onnx_file`` and ``check_same``.
+        """
+        module = open_onnx_file(path)
+        check_same(module, path, samples.take(slice(0, 64))[0], samples.name)
+        network = cls.of(module, samples)
+        network.content = b"" if module.batch else _content(path)
+        return network
+
+    def export(self, path: Path, ledger: Ledger) -> None:
+        """Write the file as it is; one for a single batch size is written anew, for every batch size."""
+        if self.content:
+            path.write_bytes(self.content)
+        else:
+            super().export(path, ledger)
 
 
 def open_onnx_file(path: str | Path) -> OnnxNetwork:
