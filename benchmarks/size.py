@@ -37,8 +37,8 @@ class Prices(NamedTuple):
 
 
 PRICES = {
-    "resnet20": Prices("1e-7,1.5e-7,2.2e-7,3.2e-7,5e-7,8e-7", 5.5e-7, 1.2e-5),
-    "resnet56": Prices("1.5e-8,3e-8,4.5e-8,6e-8,9e-8", 7e-8, 5e-6),
+    "resnet20": Prices("7e-8,1e-7,1.5e-7,2.2e-7,3.2e-7,5e-7,8e-7,1.2e-6", 6.5e-7, 1.2e-5),
+    "resnet56": Prices("3e-8,4.5e-8,6e-8", 7e-8, 5e-6),
 }
 QPS = (-32, -28, -26, -24, -20)
 """Quantization parameters for NNCodec's."""
