@@ -106,16 +106,23 @@ def test_a_method_of_ones_own_needs_to_know_nothing_of_it(taken) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "target"),
-    [(Nearest(), Int(bits=4, per="tensor")), (Nearest(clip="mse"), Int(bits=3)), (Nearest(), formats.FP4_E2M1)],
+    ("method", "target", "share"),
+    [
+        # Of the loss, over seven networks that other seeds and another processor led to: at most 0.59, 0.10 and 0.18.
+        (Nearest(), Int(bits=4, per="tensor"), 0.9),
+        (Nearest(clip="mse"), Int(bits=3), 0.3),
+        (Nearest(), formats.FP4_E2M1, 0.5),
+    ],
     ids=str,
 )
-def test_a_trained_network_with_depthwise_convolutions_loses_less(trained, gratings_data, harm, method, target) -> None:
+def test_a_trained_network_with_depthwise_convolutions_loses_less(
+    trained, gratings_data, harm, method, target, share
+) -> None:
     step = Quantize(weights=target, method=method)
     plain, corrected = (
         harm(trained, gratings_data, FoldBatchNorm(), one) for one in (step, replace(step, correct_biases=True))
     )
-    assert corrected < 0.4 * plain  # 0.08, 0.07 and 0.18 of it when this was written
+    assert corrected < share * plain
 
 
 def test_what_is_delivered_holds_the_biases() -> None:

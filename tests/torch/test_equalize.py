@@ -305,7 +305,7 @@ GROUPS = Int(bits=4, per="group", group_size=8)
 def test_what_uneven_channels_cost_is_nearly_won_back(trained, gratings_data, harm, by, use, share) -> None:
     module = uneven(trained)
     plain, equalized = (harm(module, gratings_data, FoldBatchNorm(), *more, use) for more in ((), (Equalize(by=by),)))
-    assert plain > 0.1
+    assert plain > 0.03  # 0.094 to 9.6 over five networks of other seeds
     assert equalized < share * plain
 
 
