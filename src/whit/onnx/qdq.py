@@ -37,6 +37,9 @@ def store_codes_(model: onnx.ModelProto, ledger: Ledger) -> set[str]:
         _check_unchanged(model, name, decision.values())
         # Integer kernels read bytes; where floats are made of the codes first, two of them may fit in one.
         kind = code_type(decision, whole_bytes=any(_reads_integers(node, makers) for node in readers[name]))
+        if _is_table(decision, kind, readers[name]):
+            stored.update(_replace_in_gathers_(model, decision, kind, readers[name]))
+            continue
         replace_ = _replace_by_integers_ if isinstance(decision.target, Int) else _replace_by_levels_
         stored.update(replace_(model, decision, kind))
     for name, decision in ledger.biases().items():
@@ -75,6 +78,44 @@ def _replace_by_integers_(model: onnx.ModelProto, decision: Rounded, kind: int) 
     chain.then("DequantizeLinear", *chain.stored, **attributes)
     _reshape_(chain, decision)
     return chain.finished_()
+
+
+def _is_table(decision: Rounded, kind: int, readers: list[onnx.NodeProto]) -> bool:
+    """Whether a weight is bytes of which rows are looked up and nothing else is done with them."""
+    whole = decision.target.per != "group" and decision.axis == 0 and len(decision.shape) == 2
+    return (
+        isinstance(decision.target, Int)
+        and whole
+        and kind in (TensorProto.INT8, TensorProto.UINT8)
+        and all(
+            node.op_type == "Gather"
+            and node.input[0] == decision.parameter
+            and not any(one.i for one in node.attribute)
+            for node in readers
+        )
+    )
+
+
+def _replace_in_gathers_(
+    model: onnx.ModelProto, decision: Rounded, kind: int, gathers: list[onnx.NodeProto]
+) -> list[str]:
+    """Rows are looked up as codes and then dequantized: runtimes would dequantize the whole table in every call."""
+    chain = _Chain(model, decision, kind)
+    codes, scale, zero_point = chain.stored
+    of_rows = decision.target.per != "tensor"
+    last = chain.array("last", np.array([-1], np.int64)) if of_rows else ""
+    for gather in gathers:
+        chain.nodes = []
+        rows, steps, zero = chain.then("Gather", codes, gather.input[1]), scale, zero_point
+        if of_rows:
+            steps, zero = (
+                chain.then("Unsqueeze", chain.then("Gather", one, gather.input[1]), last) for one in (scale, zero_point)
+            )
+        # Not by DequantizeLinear: before a QuantizeLinear with another type ONNX Runtime 1.32 joins the two wrongly.
+        parts = [chain.then("Cast", one, to=TensorProto.FLOAT) for one in (rows, zero)]
+        chain.then("Mul", chain.then("Sub", *parts), steps)
+        chain.replaces_(gather)
+    return chain.stored
 
 
 def _replace_by_levels_(model: onnx.ModelProto, decision: Rounded, kind: int) -> list[str]:
@@ -134,6 +175,7 @@ class _Chain:
         self.model = model
         self.name = source.parameter
         self.nodes: list[onnx.NodeProto] = []
+        self.made = 0
         self.last = ""
         kept = [item for item in model.graph.initializer if item.name != self.name]
         del model.graph.initializer[:]
@@ -150,11 +192,21 @@ class _Chain:
 
     def then(self, kind: str, *inputs: str, **attributes: int) -> str:
         """One more node; gives the name of what it makes."""
-        self.last = f"{self.name}:{len(self.nodes)}"
+        self.last = f"{self.name}:{self.made}"
+        self.made += 1
         node = helper.make_node(kind, list(inputs), [self.last], name=self.last)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         self.nodes.append(node)
         return self.last
+
+    def replaces_(self, node: onnx.NodeProto) -> None:
+        """Let the nodes stand in place of one whose output the last of them makes."""
+        output = node.output[0]
+        self.nodes[-1].output[0] = output
+        start = next(place for place, one in enumerate(self.model.graph.node) if output in one.output)
+        del self.model.graph.node[start]
+        for place, one in enumerate(self.nodes, start):
+            self.model.graph.node.insert(place, one)
 
     def finished_(self) -> list[str]:
         """Give what the last node makes the parameter's name, and put the nodes before all others; gives ``stored``."""
