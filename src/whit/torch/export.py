@@ -10,6 +10,7 @@ import onnx
 import torch
 from onnx import helper
 from onnxscript import opset21, optimizer
+from onnxscript.function_libs.torch_lib.ops.core import aten_convolution
 from torch import Tensor, nn
 
 from whit.errors import ModelError
@@ -56,7 +57,7 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
                 input_names=names,
                 output_names=["output"],
                 dynamic_shapes={"inputs": tuple({0: batch} for _ in examples)},
-                custom_translation_table={torch.ops.whit.fake_quantize.default: _rounded_activation},
+                custom_translation_table=_TRANSLATIONS,
                 optimize=False,
                 verbose=False,
             )
@@ -114,6 +115,21 @@ def _rounded_activation(x: Any, scale: Any, zero_point: Any, block: int, low: in
 
 def _number(kind: int, value: int) -> onnx.TensorProto:
     return helper.make_tensor("", kind, (), [value])
+
+
+def _convolution(
+    x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Any:
+    """A convolution, with no bias where it has none: onnxscript 0.7 writes zeros, for ``conv3d`` in a wrong shape."""
+    return aten_convolution(x, weight, bias, stride, padding, dilation, groups=groups)
+
+
+_TRANSLATIONS: Any = {
+    torch.ops.whit.fake_quantize.default: _rounded_activation,
+    torch.ops.aten.conv1d.default: _convolution,
+    torch.ops.aten.conv2d.default: _convolution,
+    torch.ops.aten.conv3d.default: _convolution,
+}
 
 
 class _quiet:  # noqa: N801 (reads as a verb)
