@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from whit import (
     AWQ,
+    LAMP,
     Codebook,
     CrossLayer,
     Distill,
@@ -20,6 +21,7 @@ from whit import (
     Float,
     FoldBatchNorm,
     HalfQuadratic,
+    Hessian,
     Int,
     Magnitude,
     MeanSquaredError,
@@ -30,6 +32,7 @@ from whit import (
     PlanError,
     Prune,
     Quantize,
+    Random,
     Rule,
     SmoothQuant,
     load_plan,
@@ -78,10 +81,11 @@ def rules(use):
 def prunes(draw, unit=None, scope=None, nested=True):
     unit = unit or draw(st.sampled_from(["weight", "channel"]))
     scope = scope or draw(st.sampled_from(["layer", "global"]))
+    score = draw(st.sampled_from([Magnitude(norm=1), Magnitude(), Hessian(damping=0.5), LAMP(), Random(seed=3)]))
     return Prune(
         amount=draw(st.floats(0, 1, exclude_max=True)),
         unit=unit,
-        score=Magnitude(norm=draw(st.sampled_from([1, 2]))),
+        score=score,
         scope=scope,
         multiple_of=draw(several),
         rules=draw(rules(prunes(unit, scope, nested=False))) if nested else (),
@@ -257,7 +261,7 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ),
         (
             '[[step]]\nkind = "prune"\namount = 0.5\nscore = {kind = "min_max"}',
-            "kind 'min_max' does not fit here; choose magnitude",
+            "kind 'min_max' does not fit here; choose batch_norm_scale, fisher",
         ),
         ('[[step]]\nkind = "quantize"\nweights = {kind = "int"}', "int needs bits"),
         (
@@ -348,7 +352,7 @@ def test_a_kind_of_somebody_else_is_written_with_its_module(score):
     [
         (f"{__name__}:Absent", "names no dataclass of an imported module; import"),
         (f"{__name__}:Plain", "names no dataclass of an imported module; import"),
-        (f"{__name__}:Unrelated", "does not fit here; choose magnitude"),
+        (f"{__name__}:Unrelated", "does not fit here; choose batch_norm_scale, fisher"),
         ("antigravity:Custom", "names no dataclass of an imported module; import antigravity first"),
         (f"{__name__}:Custom.__class__", "names no dataclass"),
         (":Custom", "names no dataclass"),

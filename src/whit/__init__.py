@@ -23,12 +23,26 @@ from whit.quantizers import HalfQuadratic, Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
 from whit.scalings import AWQ, CrossLayer, SmoothQuant
-from whit.scores import Magnitude
+from whit.scores import (
+    LAMP,
+    BatchNormScale,
+    Fisher,
+    GeometricMedian,
+    Gradient,
+    Hessian,
+    Magnitude,
+    Movement,
+    Random,
+    Taylor,
+    Wanda,
+)
 from whit.target import Target
 from whit.toml import load_plan, save_plan
 
 __all__ = [
     "AWQ",
+    "LAMP",
+    "BatchNormScale",
     "Codebook",
     "CrossLayer",
     "Data",
@@ -39,9 +53,13 @@ __all__ = [
     "Exported",
     "FileError",
     "Finetune",
+    "Fisher",
     "Float",
     "FoldBatchNorm",
+    "GeometricMedian",
+    "Gradient",
     "HalfQuadratic",
+    "Hessian",
     "Images",
     "Int",
     "Ledger",
@@ -51,6 +69,7 @@ __all__ = [
     "MinMax",
     "Mixed",
     "ModelError",
+    "Movement",
     "Nearest",
     "OptimalBrain",
     "OutputError",
@@ -60,11 +79,14 @@ __all__ = [
     "PlanError",
     "Prune",
     "Quantize",
+    "Random",
     "Result",
     "Rule",
     "Samples",
     "SmoothQuant",
     "Target",
+    "Taylor",
+    "Wanda",
     "WeightsError",
     "WhitError",
     "compress",

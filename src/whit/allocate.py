@@ -11,7 +11,7 @@ from whit import _core
 from whit.errors import PlanError
 from whit.formats import Floats
 
-__all__ = ["Option", "choose", "keep_units", "keep_weights"]
+__all__ = ["Option", "choose", "keep_rows", "keep_units", "keep_weights"]
 
 _MOST_PARTS = 1 << 17
 """Partial choices that are followed at once."""
@@ -51,6 +51,24 @@ def keep_weights(
         mask = _core.prune(flat, round(amounts[names[0]] * flat.size))
         parts = np.split(mask, np.cumsum([scores[name].size for name in names])[:-1])
         masks |= {name: part.reshape(scores[name].shape) for name, part in zip(names, parts, strict=True)}
+    return masks
+
+
+def keep_rows(
+    scores: Mapping[str, Floats], amounts: Mapping[str, float], axes: Mapping[str, int]
+) -> dict[str, NDArray[np.bool_]]:
+    """Masks that keep the weights with the highest scores of each output channel, which ``axes`` tells the axis of.
+
+    >>> scores = np.array([[3.0, 1.0], [0.2, 0.4]], np.float32)
+    >>> keep_rows({"w": scores}, {"w": 0.5}, {"w": 0})["w"].tolist()
+    [[True, False], [False, True]]
+    """
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for name, score in scores.items():
+        first = np.moveaxis(np.asarray(score, np.float32), axes[name], 0)
+        rows = first.reshape(len(first), -1)
+        found = np.stack([_core.prune(row, round(amounts[name] * row.size)) for row in rows])
+        masks[name] = np.ascontiguousarray(np.moveaxis(found.reshape(first.shape), 0, axes[name]))
     return masks
 
 

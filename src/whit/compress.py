@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
-from whit import decide, measure, store
+from whit import decide, measure, pruning, store
 from whit.data import Array, Data, as_data
-from whit.decide import Cut, Skipped
+from whit.decide import Skipped
 from whit.equalize import equalize
 from whit.errors import ModelError, PlanError, listed
 from whit.frontends import network_of
@@ -24,7 +24,9 @@ from whit.network import Network
 from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
 from whit.pricing import reach
 from whit.progress import Progress
+from whit.pruning import Cut
 from whit.runtime import load, open_onnx
+from whit.scoring import Evidence
 from whit.store import Profile
 from whit.target import Target
 from whit.toml import dumps
@@ -203,6 +205,7 @@ class _Run:
         self.profile: Profile = profile
         self.ledger = Ledger()
         self.skipped: list[Skipped] = []
+        self.start: Mapping[str, Array] = {}
         self.bits: list[LayerBits] = []
 
     def take(self, step: Step, checkpoint: Path | None = None) -> None:
@@ -213,7 +216,11 @@ class _Run:
             case Equalize():
                 self._equalize(step)
             case Prune(unit="weight"):
-                self._record(decide.single_weights(step, self.network))
+                masks, skipped = pruning.single_weights(step, self.network, self.ledger, self._evidence(step))
+                if not masks:
+                    raise PlanError(f"Prune: no weight could be pruned; {decide.reasons(skipped)}")
+                self.skipped += skipped
+                self._record(masks)
             case Prune():
                 self._cut(step)
             case Quantize():
@@ -225,11 +232,16 @@ class _Run:
             case Finetune():
                 quantized = bool(self.ledger.rounded() or self.ledger.activations())
                 taught, train = step.taught(quantized=quantized), self.data.train
+                self.start = {name: np.array(x) for name, x in self.network.parameters().items()}
                 self._record(
                     self.network.finetune_(
                         taught, train, self.metric, self.ledger, self.original, self.progress, checkpoint
                     )
                 )
+
+    def _evidence(self, step: Prune) -> Evidence:
+        """What the scores of a step may look at."""
+        return Evidence(samples=self.data.train, most=step.samples, loss=self.metric.loss, start=self.start)
 
     def _rounding(self, step: Quantize) -> Rounding:
         """What a step rounds, with the bits that layers choose and at the price of a bit that its target asks for."""
@@ -294,10 +306,10 @@ class _Run:
     def _cut(self, step: Prune) -> None:
         """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""
         graph = self.network.graph()
-        cuts, skipped = decide.channels(step, self.network, graph)
+        cuts, skipped = pruning.channels(step, self.network, graph, self._evidence(step))
         if not self._proven(cuts, graph):
             broken = frozenset(cut.group.name for cut in cuts if not self._proven([cut], graph))
-            cuts, skipped = decide.channels(step, self.network, graph, broken)
+            cuts, skipped = pruning.channels(step, self.network, graph, self._evidence(step), broken)
             if not broken or not self._proven(cuts, graph):
                 raise ModelError(
                     f"cutting the channels of {listed(cut.group.name for cut in cuts)} does not give the same network "
@@ -306,7 +318,7 @@ class _Run:
         if not cuts and step.amount > 0:
             raise PlanError(f"Prune: no channel could be cut; {decide.reasons(skipped)}")
         self.skipped += skipped
-        self._record(decide.cutting(cuts, graph))
+        self._record(pruning.cutting(cuts, graph))
 
     def _proven(self, cuts: list[Cut], graph: Graph) -> bool:
         """Whether the network with channels cut computes what it computes with the same channels zeroed."""
@@ -319,7 +331,7 @@ class _Run:
                 array[(slice(None),) * axis + (indices[gone].reshape(-1),)] = 0
         masked, cut = self.network.copy(), self.network.copy()
         masked.apply_([Assigned(parameter=name, values=array) for name, array in zeroed.items()])
-        cut.apply_(decide.cutting(cuts, graph))
+        cut.apply_(pruning.cutting(cuts, graph))
         expected = masked.predict(self.data.train, most=4)
         try:
             found = cut.predict(self.data.train, most=4)

@@ -5,22 +5,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from whit.allocate import keep_units, keep_weights
-from whit.coupling import Group, couple
 from whit.data import Array, Samples
 from whit.errors import PlanError
-from whit.formats import Floats, Int, short
+from whit.formats import Int, short
 from whit.graph import Graph, Layer
-from whit.labels import is_depthwise
 from whit.ledger import (
     Assigned,
-    Axis,
     Folded,
-    Kept,
     Ledger,
-    Masked,
     Rounded,
     RoundedActivation,
     RoundedBias,
@@ -30,26 +23,22 @@ from whit.metrics import Loss
 from whit.moments import Moments
 from whit.network import Network
 from whit.placement import integer_inputs, rounded_activations
-from whit.plan import Prune, Quantize, settings
+from whit.plan import Quantize, settings
 from whit.ranges import Histogram, Range
 
 __all__ = [
-    "Cut",
     "Skipped",
     "Weight",
     "activation_grid",
     "biases",
-    "channels",
     "check_masks",
-    "cutting",
     "folds",
-    "mask_weights",
     "observed_codes",
     "reasons",
     "round_weights",
     "rounding",
     "runs_in_integers",
-    "single_weights",
+    "weights_of",
 ]
 
 
@@ -94,29 +83,6 @@ def folds(network: Network) -> Sequence[Folded]:
     if not found:
         raise PlanError("FoldBatchNorm: no batch normalisation follows a convolution or linear layer; drop the step")
     return found
-
-
-def single_weights(step: Prune, network: Network) -> list[Masked]:
-    """Masks over the weights of every layer that the step prunes."""
-    return mask_weights(step, _weights(network.graph().layers(), network))
-
-
-def mask_weights(step: Prune, weights: Sequence[Weight]) -> list[Masked]:
-    """Masks over the weights that a step with ``unit="weight"`` prunes.
-
-    Raises:
-        PlanError: A rule matches none of the layers.
-    """
-    chosen = settings(step, [weight.layer for weight in weights])
-    scores: dict[str, Floats] = {}
-    amounts: dict[str, float] = {}
-    for weight in weights:
-        if weight.layer in chosen:
-            use = chosen[weight.layer]
-            scores[weight.parameter] = use.score.weights(np.asarray(weight.values, np.float32))
-            amounts[weight.parameter] = use.amount
-    masks = keep_weights(scores, amounts, together=step.scope == "global")
-    return [Masked(parameter=name, mask=mask) for name, mask in masks.items()]
 
 
 def round_weights(
@@ -168,70 +134,6 @@ def reasons(skipped: Sequence[Skipped]) -> str:
     return "; ".join(f"{one.layer}: {one.reason}" for one in skipped) or "no layer was chosen"
 
 
-class Cut(NamedTuple):
-    """A group of coupled channels, and the units of it that stay (rising, int64)."""
-
-    group: Group
-    units: NDArray[np.int64]
-
-
-def channels(
-    step: Prune, network: Network, graph: Graph, broken: frozenset[str] = frozenset()
-) -> tuple[list[Cut], list[Skipped]]:
-    """Which channels every group of coupled channels keeps; groups that keep all are left out.
-
-    Args:
-        step: With ``unit="channel"``.
-        network: As it is now.
-        graph: What it computes.
-        broken: Names of groups that turned out not to be cuttable.
-    """
-    layers = graph.layers()
-    chosen = settings(step, [layer.name for layer in layers])
-    coupling = couple(graph)
-    skipped = [
-        Skipped(step="prune", layer=name, reason=reason) for name, reason in coupling.frozen.items() if name in chosen
-    ]
-    groups: dict[str, Group] = {}
-    uses: dict[str, Prune] = {}
-    for place, group in enumerate(coupling.groups):
-        makers = _makers(group, layers)
-        left_alone = [name for name in makers if name not in chosen]
-        if broken.intersection(makers):
-            skipped += [Skipped(step="prune", layer=makers[0], reason="the network's code fixes its width")]
-        elif left_alone:
-            reason = f"its channels are coupled to {left_alone[0]}, which a rule leaves alone"
-            skipped += [Skipped(step="prune", layer=name, reason=reason) for name in makers if name in chosen]
-        else:
-            key = f"{place}.{group.name}"
-            groups[key] = group
-            uses[key] = min((chosen[name] for name in makers), key=lambda use: use.amount)
-    values = network.values()
-    scores = {key: uses[key].score.units(_slices(group, values)) for key, group in groups.items()}
-    kept = keep_units(
-        scores,
-        {key: use.amount for key, use in uses.items()},
-        {key: use.multiple_of for key, use in uses.items()},
-        together=step.scope == "global",
-    )
-    return [Cut(groups[key], units) for key, units in kept.items() if units.size < groups[key].size], skipped
-
-
-def cutting(cuts: Sequence[Cut], graph: Graph) -> list[Kept]:
-    """The decisions that make cuts one after the other: each speaks of the indices that those before it leave."""
-    left: dict[Axis, NDArray[np.int64]] = {}
-    decisions: list[Kept] = []
-    for group, units in cuts:
-        removed = np.setdiff1d(np.arange(group.size), units)
-        axes: dict[Axis, NDArray[np.int64]] = {}
-        for key, indices in group.cuts.items():
-            before = left.get(key, np.arange(graph.shape(key.parameter)[key.axis]))
-            axes[key] = np.flatnonzero(~np.isin(before, indices[removed]))
-            left[key] = before[axes[key]]
-        decisions.append(Kept(group=group.name, axes=axes, groups=_depthwise_groups(axes, graph)))
-    return decisions
-
-
 def rounding(
     step: Quantize, network: Network, ledger: Ledger, samples: Samples, loss: Loss
 ) -> tuple[list[Rounded | RoundedActivation | Assigned], list[Skipped]]:
@@ -252,7 +154,7 @@ def rounding(
     if any(use.observes for use in chosen.values()):
         weights, left = _rounded_in_turn(step, list(layers.values()), network, activations, samples, loss)
     else:
-        weights, left = round_weights(step, _weights(list(layers.values()), network))
+        weights, left = round_weights(step, weights_of(list(layers.values()), network))
     check_masks([one for one in weights if isinstance(one, Rounded)], ledger)
     return [*activations, *weights], [*left, *skipped, *_unread(graph, network)]
 
@@ -327,7 +229,7 @@ def _rounded_in_turn(
     decisions: list[Rounded | Assigned] = []
     skipped: list[Skipped] = []
     chosen = settings(step, [layer.name for layer in layers])
-    for layer, weight in zip(layers, _weights(layers, network), strict=True):
+    for layer, weight in zip(layers, weights_of(layers, network), strict=True):
         use = chosen.get(layer.name)
         if use is None or use.weights is None or not use.observes or weight.values.dtype != np.float32:
             alone, left = round_weights(step, [weight], chosen)
@@ -379,34 +281,7 @@ def biases(network: Network, ledger: Ledger) -> list[RoundedBias]:
     return [every[0] for every in found.values() if all(np.array_equal(one.scale, every[0].scale) for one in every)]
 
 
-def _weights(layers: Sequence[Layer], network: Network) -> list[Weight]:
+def weights_of(layers: Sequence[Layer], network: Network) -> list[Weight]:
     """The weights of a network's layers."""
     values = network.values()
     return [Weight(layer=layer.name, parameter=layer.weight, values=values[layer.weight]) for layer in layers]
-
-
-def _makers(group: Group, layers: Sequence[Layer]) -> list[str]:
-    """The layers whose output channels a group cuts."""
-    return [layer.name for layer in layers if Axis(layer.weight, 0) in group.cuts]
-
-
-def _slices(group: Group, values: Mapping[str, Array]) -> list[Floats]:
-    """For every weight that the group cuts, one row a unit of what goes with the unit."""
-    slices: list[Floats] = []
-    for (parameter, axis), indices in group.cuts.items():
-        weights = np.asarray(values[parameter], np.float32)
-        if weights.ndim > 1:
-            rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
-            slices.append(rows[indices].reshape(len(indices), -1))
-    return slices
-
-
-def _depthwise_groups(axes: Mapping[Axis, NDArray[np.int64]], graph: Graph) -> dict[str, int]:
-    """For every depthwise convolution that is cut, the groups that it is left with."""
-    found: dict[str, int] = {}
-    for operation in graph.matrix_operations():
-        weight = operation.inputs[1]
-        if operation.kind == "conv" and Axis(weight, 0) in axes and is_depthwise(operation, graph):
-            share = axes[Axis(weight, 0)].size / graph.shape(weight)[0]
-            found[weight] = round(int(operation.attributes["groups"]) * share)
-    return found

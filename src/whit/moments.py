@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Doubles", "Magnitudes", "Moments", "Sensitivity"]
+__all__ = ["Doubles", "Gradients", "Magnitudes", "Moments", "Sensitivity"]
 
 Doubles = NDArray[np.float64]
 
@@ -21,6 +21,19 @@ class Magnitudes:
 
     largest: Doubles
     mean: Doubles
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Gradients:
+    """Derivatives of the loss by a parameter, in its shape, float32.
+
+    Attributes:
+        mean: Over samples.
+        square: The mean over samples of their squares, the diagonal of the empirical Fisher information.
+    """
+
+    mean: NDArray[np.float32]
+    square: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -81,6 +94,21 @@ class Moments:
         error = error.reshape(groups, -1, columns)
         quadratic = np.einsum("grc,gcd,grd->gr", error, self.second, error, optimize=True)
         return float(self.sensitivity @ quadratic.reshape(-1))
+
+    def damped(self, damping: float) -> Doubles:
+        """Second moments made regular, by a share of the mean of the diagonal; of nothing but zeros, the identity."""
+        means = self.second.diagonal(axis1=1, axis2=2).mean(axis=1)
+        extra = np.where(means > 0, damping * means, 1.0)
+        return self.second + np.eye(self.second.shape[1]) * extra[:, None, None]
+
+    def wanted(self, matrix: NDArray[np.float32], damped: Doubles) -> NDArray[np.float32]:
+        """The weights that make of what is read now what the original weights made of what they read."""
+        parts = np.split(matrix.astype(np.float64), len(damped))
+        found = [
+            part @ np.linalg.solve(regular, (cross + regular - second).T).T
+            for part, regular, cross, second in zip(parts, damped, self.cross, self.second, strict=True)
+        ]
+        return np.concatenate(found).astype(np.float32)
 
     def shift(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> Doubles:
         """What to add to the bias so that the mean output stays: ``before @ original - after @ mean``, ``(rows,)``.

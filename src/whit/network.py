@@ -8,7 +8,7 @@ from whit.data import Array, Samples
 from whit.graph import Graph, Layer
 from whit.ledger import Decision, Folded, Ledger, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
-from whit.moments import Magnitudes, Moments, Sensitivity
+from whit.moments import Doubles, Gradients, Magnitudes, Moments, Sensitivity
 from whit.plan import Finetune
 from whit.progress import Progress
 from whit.ranges import Histogram
@@ -50,6 +50,18 @@ class Network(ABC):
     @abstractmethod
     def magnitudes(self, tensors: Mapping[str, int], samples: Samples, most: int) -> dict[str, Magnitudes]:
         """How large the channels of activations are, by name, given the axis of each; unseen ones are left out."""
+
+    @abstractmethod
+    def gradients(self, parameters: Sequence[str], samples: Samples, most: int, loss: Loss) -> dict[str, Gradients]:
+        """Derivatives of the loss on the targets by parameters, over the first ``most`` samples."""
+
+    @abstractmethod
+    def energies(self, weights: Sequence[str], samples: Samples, most: int) -> dict[str, Doubles]:
+        """The mean square of what each column of a weight matrix is multiplied with, ``(groups, columns)``.
+
+        A table of embeddings has a row for each of its own and one column. Weights whose use cannot be seen are left
+        out.
+        """
 
     @abstractmethod
     def sensitivities(self, weights: Sequence[str], samples: Samples, most: int, loss: Loss) -> dict[str, Sensitivity]:

@@ -79,18 +79,21 @@ class Prune:
         unit: Single ``"weight"``s become zero and stay zero (for bytes); whole ``"channel"``s, with everything coupled
             to them, are cut out of the network (for time).
         score: What each is worth.
-        scope: Take the share from every ``"layer"`` alike, or take the lowest scores of the whole network
-            (``"global"``; single weights only mean the same thing across layers when the layers are scaled alike).
+        scope: Take the share from every ``"layer"`` alike, of single weights from every ``"row"`` of one (all that
+            makes an output channel), or take the lowest scores of the whole network (``"global"``; single weights only
+            mean the same thing across layers when the layers are scaled alike).
         multiple_of: With channels: how many are kept is rounded up to a multiple of this, for runtimes that work on
             that many at a time.
+        samples: How many training samples scores look at, at most, of those that do.
         rules: Other settings for some layers.
     """
 
     amount: float
     unit: Literal["weight", "channel"] = "weight"
     score: Score = Magnitude()
-    scope: Literal["layer", "global"] = "layer"
+    scope: Literal["row", "layer", "global"] = "layer"
     multiple_of: int = 1
+    samples: int = 512
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
@@ -99,7 +102,16 @@ class Prune:
                 f"Prune(amount={self.amount}): the share to remove lies in [0, 1); for half of them write 0.5"
             )
         _choice("Prune", "unit", self.unit, ("weight", "channel"))
-        _choice("Prune", "scope", self.scope, ("layer", "global"))
+        _choice("Prune", "scope", self.scope, ("row", "layer", "global"))
+        if self.unit == "channel" and self.scope == "row":
+            raise PlanError('Prune(unit="channel", scope="row"): a row is one channel; take scope="layer"')
+        if self.unit == "weight" and self.score.whole:
+            raise PlanError(
+                f'Prune(unit="weight", score={self.score}): it judges whole channels; take unit="channel", or '
+                "score=Magnitude()"
+            )
+        if self.samples < 1:
+            raise PlanError(f"Prune(samples={self.samples}): look at one sample or more")
         if self.multiple_of < 1:
             raise PlanError(f"Prune(multiple_of={self.multiple_of}): keep a multiple of 1 or more channels")
         _same_kind(self)
@@ -380,6 +392,8 @@ class Plan:
                     f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "
                     "already rounded. Put it before Quantize"
                 )
+            if isinstance(step, Prune):
+                _check_start(step, place, steps[: place - 1])
             if isinstance(step, Quantize):
                 quantized = step
                 _check_zero(step, steps[: place - 1])
@@ -426,6 +440,21 @@ def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
         raise PlanError(
             f"Quantize(weights={step.weights}) has no zero for the weights that Prune leaves out; take "
             "Int(bits=2), whose codes are -1, 0 and 1, or drop the Prune step"
+        )
+
+
+def _check_start(step: Prune, place: int, before: tuple[Step, ...]) -> None:
+    """Raise ``PlanError`` for a score that looks at a training, where none stands right before."""
+    uses = (step, *(rule.use for rule in step.rules if isinstance(rule.use, Prune)))
+    needing = next((use.score for use in uses if "start" in use.score.needs), None)
+    for one in reversed(before) if needing is not None else ():
+        if isinstance(one, Finetune):
+            return
+        if not (isinstance(one, Prune) and one.unit == "weight"):
+            break
+    if needing is not None:
+        raise PlanError(
+            f"step {place} (Prune with {needing}) looks at what a training moved; put a Finetune right before it"
         )
 
 

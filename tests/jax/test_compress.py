@@ -12,7 +12,20 @@ import pytest
 
 import whit
 import whit.jax
-from whit import Distill, Equalize, Finetune, FoldBatchNorm, Int, OptimalBrain, Plan, PlanError, Prune, Quantize, Rule
+from whit import (
+    Distill,
+    Equalize,
+    Finetune,
+    FoldBatchNorm,
+    Int,
+    OptimalBrain,
+    Plan,
+    PlanError,
+    Prune,
+    Quantize,
+    Rule,
+    Taylor,
+)
 from whit.decide import Skipped
 
 
@@ -200,6 +213,7 @@ ACTIVATIONS = Int(bits=8, per="tensor", symmetric=False)
     [
         (FoldBatchNorm(), "step 2, FoldBatchNorm: .*drop the step"),
         (Prune(amount=0.5, unit="channel"), r'step 2, Prune\(unit="channel"\): .*unit="weight"'),
+        (Prune(amount=0.5, score=Taylor()), r"step 2, Prune\(score=Taylor\(\)\): .*such as Magnitude\(\)"),
         (Quantize(activations=ACTIVATIONS), r"step 2, Quantize\(activations=...\): .*activations=None"),
         (Quantize(weights=None, activations=ACTIVATIONS), r"step 2, Quantize\(activations=...\)"),
         (Quantize(rules=(Rule(layers=".*", use=Quantize(activations=ACTIVATIONS)),)), r"step 2, Quantize\(activations"),

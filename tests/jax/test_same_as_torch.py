@@ -9,10 +9,11 @@ from torch import nn
 
 import whit
 import whit.jax
-from whit import Int, Nearest, Plan, Prune, Quantize, Rule, decide
+from whit import Int, Nearest, Plan, Prune, Quantize, Rule, decide, pruning
 from whit.data import Samples
 from whit.formats import BF16, FP8_E4M3, MXFP6_E3M2, MXINT8, NVFP4, Codebook
 from whit.ledger import Ledger
+from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 
 BITS = tuple(range(2, 9))
@@ -52,7 +53,8 @@ def torch_ledger(plan, network, samples):
     ledger = Ledger()
     for step in plan.steps:
         if isinstance(step, Prune):
-            decisions = decide.single_weights(step, network)
+            evidence = Evidence(samples=samples, most=1, loss="cross_entropy")
+            decisions, _ = pruning.single_weights(step, network, ledger, evidence)
         else:
             decisions, skipped = decide.rounding(step, network, ledger, samples, "cross_entropy")
             assert not skipped

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import whit
-from whit import decide
+from whit import pruning
 from whit.coupling import couple
 from whit.data import Samples
+from whit.decide import Skipped
 from whit.ledger import Axis, Kept
 from whit.plan import Prune, Rule
+from whit.scoring import Evidence
 from whit.torch.edit import tensor_of
 from whit.torch.network import TorchNetwork
 
@@ -110,10 +112,11 @@ def network(make: Callable[[], nn.Module]) -> tuple[TorchNetwork, Samples]:
     return TorchNetwork.of(module, samples), samples
 
 
-def prune_(net: TorchNetwork, step: Prune) -> tuple[list[Kept], list[decide.Skipped]]:
+def prune_(net: TorchNetwork, step: Prune) -> tuple[list[Kept], list[Skipped]]:
+    samples = Samples(tuple(x.numpy() for x in net.examples), np.zeros(len(net.examples[0]), np.int64))
     graph = net.graph()
-    cuts, skipped = decide.channels(step, net, graph)
-    decisions = decide.cutting(cuts, graph)
+    cuts, skipped = pruning.channels(step, net, graph, Evidence(samples=samples, most=4, loss="cross_entropy"))
+    decisions = pruning.cutting(cuts, graph)
     net.apply_(decisions)
     return decisions, skipped
 
@@ -132,7 +135,7 @@ def test_sliced_output_equals_zero_masked_output_in_every_group(make: Callable[[
             index[key.axis] = indices[removed].reshape(-1)
             with torch.no_grad():
                 tensor_of(masked.module, key.parameter)[tuple(index)] = 0
-        cut.apply_(decide.cutting([decide.Cut(group, np.setdiff1d(np.arange(group.size), removed))], net.graph()))
+        cut.apply_(pruning.cutting([pruning.Cut(group, np.setdiff1d(np.arange(group.size), removed))], net.graph()))
         np.testing.assert_allclose(cut.predict(samples), masked.predict(samples), atol=1e-5)
 
 

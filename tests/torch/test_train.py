@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 import whit
-from whit import decide, formats, store
+from whit import decide, formats, pruning, store
 from whit.data import Samples
 from whit.formats import Format
 from whit.ledger import Ledger
 from whit.metrics import Accuracy, MeanAbsoluteError
 from whit.plan import Distill, Finetune, Prune, Quantize
 from whit.progress import Progress
+from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 from whit.torch.rounded import RoundedWeight
 
@@ -35,7 +36,8 @@ def trained(step: Finetune, *before: Prune | Quantize) -> tuple[TorchNetwork, Le
     ledger = Ledger()
     for one in before:
         if isinstance(one, Prune):
-            decisions = decide.single_weights(one, net)
+            evidence = Evidence(samples=samples, most=256, loss="cross_entropy")
+            decisions, _ = pruning.single_weights(one, net, ledger, evidence)
         else:
             net.apply_(net.foldable())
             decisions, _ = decide.rounding(one, net, ledger, samples, "cross_entropy")

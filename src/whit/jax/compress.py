@@ -9,19 +9,21 @@ import numpy as np
 
 from whit import decide, measure, store
 from whit.data import Array
-from whit.decide import Skipped, Weight, mask_weights, round_weights
+from whit.decide import Skipped, Weight, round_weights
 from whit.errors import ModelError, PlanError, listed
 from whit.finite import check_finite
 from whit.jax.pytree import arrays_of, is_floating
 from whit.jax.replay import assigned, replay
 from whit.ledger import Ledger
 from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.pruning import mask_weights
 from whit.store import Profile
 from whit.toml import dumps
 
 __all__ = ["Result", "Size", "compress"]
 
 Params = TypeVar("Params")
+_Selective = TypeVar("_Selective", Prune, Quantize)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +133,8 @@ def _check(step: Step, place: int) -> None:
             what, advice = "Equalize", "drop the step"
         case Prune(unit="channel"):
             what, advice = 'Prune(unit="channel")', 'prune single weights with unit="weight"'
+        case Prune() if needing := [use.score for use in (step, *_uses(step)) if use.score.needs]:
+            what, advice = f"Prune(score={needing[0]})", "take a score of weights alone, such as Magnitude() or LAMP()"
         case Quantize() if any(use.activations is not None for use in (step, *_uses(step))):
             what, advice = "Quantize(activations=...)", "quantize weights alone with activations=None"
         case Quantize() if any(use.method.observes for use in (step, *_uses(step))):
@@ -147,8 +151,8 @@ def _check(step: Step, place: int) -> None:
     )
 
 
-def _uses(step: Quantize) -> list[Quantize]:
-    return [rule.use for rule in step.rules if isinstance(rule.use, Quantize)]
+def _uses(step: _Selective) -> list[_Selective]:
+    return [rule.use for rule in step.rules if isinstance(rule.use, type(step))]
 
 
 def _bad(array: Array) -> int:
@@ -178,7 +182,7 @@ class _Run:
         weights = [Weight(name, name, self.values[name], axis) for name, axis in self.axes.items()]
         match step:
             case Prune():
-                masks = mask_weights(step, weights)
+                masks, _ = mask_weights(step, weights, ledger=self.ledger)
                 self.ledger = self.ledger.record(*masks)
                 for masked in masks:
                     array = self.values[masked.parameter]

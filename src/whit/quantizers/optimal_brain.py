@@ -85,8 +85,8 @@ class OptimalBrain(Quantizer):
         assert isinstance(target, Int)
         columns = matrix.shape[1]
         kept = matrix != 0
-        damped = np.stack([self._damped(second) for second in moments.second])
-        wanted = np.where(kept, self._wanted(matrix, moments, damped), 0).astype(np.float32)
+        damped = moments.damped(self.damping)
+        wanted = np.where(kept, moments.wanted(matrix, damped), 0).astype(np.float32)
         rows = np.maximum(moments.sensitivity, _FEWEST * moments.sensitivity.max(initial=0.0))
         rows = np.where(rows > 0, rows, 1.0)
         scale, zero_point = self._grid(wanted, target, damped, rows)
@@ -106,20 +106,6 @@ class OptimalBrain(Quantizer):
             threads=os.cpu_count() or 1,
         )
         return Codes(codes, scale, zero_point)
-
-    def _damped(self, second: Doubles) -> Doubles:
-        """A second moment made regular; one of nothing but zeros says nothing, and becomes the identity."""
-        mean = float(second.diagonal().mean()) if second.size else 0.0
-        return second + np.eye(len(second)) * (self.damping * mean if mean > 0 else 1.0)
-
-    def _wanted(self, matrix: Floats, moments: Moments, damped: Doubles) -> Floats:
-        """The weights that make of what is read now what the original weights made of what they read."""
-        parts = np.split(matrix.astype(np.float64), len(damped))
-        found = [
-            part @ np.linalg.solve(regular, (cross + regular - second).T).T
-            for part, regular, cross, second in zip(parts, damped, moments.cross, moments.second, strict=True)
-        ]
-        return np.concatenate(found).astype(np.float32)
 
     def _grid(self, wanted: Floats, target: Int, damped: Doubles, rows: Doubles) -> tuple[Floats, Integers]:
         blocks = target.blocked(wanted)

@@ -1,5 +1,6 @@
 """Weight magnitude: the small go first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from whit.errors import PlanError
 from whit.formats import Floats
-from whit.scores.base import Score
+from whit.scores.base import Known, Score, bounded, total
 
 __all__ = ["Magnitude"]
 
@@ -16,7 +17,7 @@ __all__ = ["Magnitude"]
 class Magnitude(Score):
     """The L1 or L2 norm of what would be removed (Han et al. 2015; Li et al. 2017 for whole filters).
 
-    >>> Magnitude(norm=1).units([np.array([[1.0, -2.0], [0.0, 0.5]], np.float32)])
+    >>> Magnitude(norm=1).units([np.array([[1.0, 2.0], [0.0, 0.5]], np.float32)])
     array([3. , 0.5], dtype=float32)
     """
 
@@ -26,14 +27,13 @@ class Magnitude(Score):
         if self.norm not in (1, 2):
             raise PlanError(f"Magnitude(norm={self.norm}): the norm is 1 or 2")
 
-    def weights(self, weights: Floats) -> Floats:
+    def weights(self, known: Known) -> Floats:
         """``abs(weights)``: for a single weight both norms are its magnitude."""
-        return np.abs(weights)
+        return np.abs(known.weights)
 
-    def units(self, slices: list[Floats]) -> Floats:
+    def units(self, slices: Sequence[Floats]) -> Floats:
         """The norm over every weight that goes with the unit, in all coupled parameters."""
         if self.norm == 1:
-            norms = np.sum([np.abs(part).sum(axis=1, dtype=np.float64) for part in slices], axis=0)
-        else:
-            norms = np.sqrt(np.sum([np.square(part, dtype=np.float64).sum(axis=1) for part in slices], axis=0))
-        return np.minimum(norms, np.finfo(np.float32).max).astype(np.float32)
+            return total(slices)
+        norms = np.sqrt(np.sum([np.square(part, dtype=np.float64).sum(axis=1) for part in slices], axis=0))
+        return bounded(norms)

@@ -21,7 +21,7 @@ from whit.moments import Moments, Sensitivity
 from whit.torch.activations import interruptible
 from whit.torch.logits import logits_of
 
-__all__ = ["moments", "sensitivities"]
+__all__ = ["Call", "moments", "sampled", "sensitivities", "vectors_of", "watch"]
 
 _ARGUMENTS = {
     **dict.fromkeys(
@@ -72,7 +72,7 @@ class _Calls(TorchFunctionMode):
         return result
 
 
-def _watch(module: nn.Module, inputs: Inputs, names: Sequence[str], visit: Callable[[str, Call], None]) -> Tensor:
+def watch(module: nn.Module, inputs: Inputs, names: Sequence[str], visit: Callable[[str, Call], None]) -> Tensor:
     """Run a module and visit every use of the weights with these names."""
     with _Calls({id(module.get_parameter(name)): name for name in names}, visit), interruptible(module):
         return module(*inputs)
@@ -95,7 +95,7 @@ def sensitivities(
     for inputs in batches:
         calls: list[tuple[str, Call]] = []
         with torch.enable_grad():
-            outputs = _watch(module, inputs, names, lambda name, call, to=calls: to.append((name, call)))
+            outputs = watch(module, inputs, names, lambda name, call, to=calls: to.append((name, call)))
             wanted = [call.output for _, call in calls]
             found = torch.autograd.grad(_probe(outputs, loss, generator), wanted, allow_unused=True)
         for (name, call), gradient in zip(calls, found, strict=True):
@@ -173,8 +173,8 @@ def moments(
     for inputs in batches:
         most = ceil(_MOST * len(inputs[0]) / samples / layer.uses)
         for now, before in zip(*(_calls(one, inputs, layer) for one in (module, original)), strict=True):
-            chosen, count = _chosen(now, most, generator)
-            x, y = _vectors(now, chosen), _vectors(before, chosen)
+            chosen, count = sampled(now, most, generator)
+            x, y = vectors_of(now, chosen), vectors_of(before, chosen)
             weight = _weights(now, next(weights), chosen)
             # Where the loss depends on nothing that the layer makes, all places are alike.
             weight = weight / usual if usual > 0 else torch.ones_like(weight)
@@ -213,13 +213,13 @@ def _calls(module: nn.Module, inputs: Inputs, layer: Layer) -> list[Call]:
 
     try:
         with torch.no_grad():
-            _watch(module, inputs, [layer.weight], visit)
+            watch(module, inputs, [layer.weight], visit)
     except _Enough:
         pass
     return found
 
 
-def _chosen(call: Call, most: int, generator: torch.Generator) -> tuple[Tensor, int]:
+def sampled(call: Call, most: int, generator: torch.Generator) -> tuple[Tensor, int]:
     """About ``most`` of the places at which a weight is used, the same of every image, and how many there are."""
     if call.kind == "linear":
         count = call.output.numel() // call.output.shape[-1]
@@ -239,7 +239,7 @@ def _weights(call: Call, weights: Floats, chosen: Tensor) -> Tensor:
     return torch.from_numpy(weights).reshape(-1, each)[:, chosen].reshape(-1)
 
 
-def _vectors(call: Call, chosen: Tensor) -> Tensor:
+def vectors_of(call: Call, chosen: Tensor) -> Tensor:
     """``(groups, columns, vectors)``: what a weight is multiplied with at the chosen places."""
     x: Tensor = call.arguments["input"]
     if call.kind == "linear":

@@ -16,7 +16,7 @@ from whit.finite import check_finite
 from whit.graph import Graph, Layer
 from whit.ledger import Decision, Folded, Ledger, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
-from whit.moments import Magnitudes, Moments, Sensitivity
+from whit.moments import Doubles, Gradients, Magnitudes, Moments, Sensitivity
 from whit.network import Network
 from whit.plan import Finetune
 from whit.progress import Progress
@@ -24,6 +24,7 @@ from whit.ranges import Histogram
 from whit.torch import edit
 from whit.torch.activations import Tracker, interruptible
 from whit.torch.capture import capture
+from whit.torch.evidence import FEW, energies, gradients
 from whit.torch.export import export_onnx
 from whit.torch.moments import moments, sensitivities
 from whit.torch.train import finetune_
@@ -142,6 +143,15 @@ class TorchNetwork(Network):
             for name in tensors
             if name in counts
         }
+
+    def gradients(self, parameters: Sequence[str], samples: Samples, most: int, loss: Loss) -> dict[str, Gradients]:
+        """Derivatives of the loss on the targets, by a backward pass for every few samples."""
+        batches = ((self._tensors(x), torch.from_numpy(np.array(y))) for x, y in samples.batches(FEW, most))
+        return gradients(self.module, batches, parameters, loss)
+
+    def energies(self, weights: Sequence[str], samples: Samples, most: int) -> dict[str, Doubles]:
+        """The mean square of what weights are multiplied with, in one pass."""
+        return energies(self.module, self._batches(samples, most), weights)
 
     def sensitivities(self, weights: Sequence[str], samples: Samples, most: int, loss: Loss) -> dict[str, Sensitivity]:
         """What errors in weights cost, by a backward pass a batch."""

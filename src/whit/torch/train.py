@@ -24,7 +24,7 @@ from whit.torch.logits import logits_of
 from whit.torch.rounded import RoundedWeight
 from whit.torch.trainable import Trainable
 
-__all__ = ["finetune_", "seeded"]
+__all__ = ["finetune_", "own_loss", "seeded"]
 
 _WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
@@ -157,13 +157,14 @@ def _loss(outputs: Tensor, targets: Tensor, loss: Loss, distill: Distill | None,
     share = distill.weight if distill is not None else 0.0
     total = outputs.new_zeros(())
     if share < 1:
-        total = total + (1 - share) * _own_loss(outputs, targets, loss)
+        total = total + (1 - share) * own_loss(outputs, targets, loss)
     if distill is not None and taught is not None:
         total = total + share * _taught_loss(outputs, taught, loss, distill.temperature)
     return total
 
 
-def _own_loss(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+def own_loss(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """The mean loss of outputs on their targets; of a cross entropy, the outputs are logits."""
     match loss:
         case "cross_entropy":
             return F.cross_entropy(outputs.flatten(0, -2), targets.flatten().long())

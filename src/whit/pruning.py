@@ -1,0 +1,195 @@
+"""What Prune chooses: masks over single weights, and channels to cut."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whit.allocate import keep_rows, keep_units, keep_weights
+from whit.coupling import Group, couple
+from whit.decide import Skipped, Weight, weights_of
+from whit.formats import Floats
+from whit.graph import Graph, Layer
+from whit.labels import is_depthwise
+from whit.ledger import Axis, Kept, Ledger, Masked
+from whit.network import Network
+from whit.plan import Prune, settings
+from whit.scores import Known, Score
+from whit.scoring import Asked, Evidence, weigh
+
+__all__ = ["Cut", "channels", "cutting", "mask_weights", "single_weights"]
+
+Weigh = Callable[[Collection[Asked]], Mapping[Asked, Floats]]
+
+
+def single_weights(
+    step: Prune, network: Network, ledger: Ledger, evidence: Evidence
+) -> tuple[list[Masked], list[Skipped]]:
+    """Masks over the weights of every layer that the step prunes."""
+    weights = weights_of(network.graph().layers(), network)
+    return mask_weights(step, weights, lambda asked: weigh(asked, network, evidence), ledger)
+
+
+def mask_weights(
+    step: Prune, weights: Sequence[Weight], weighed: Weigh | None = None, ledger: Ledger | None = None
+) -> tuple[list[Masked], list[Skipped]]:
+    """Masks over the weights that a step with ``unit="weight"`` prunes, and the layers that could not be judged.
+
+    Args:
+        step: With its rules.
+        weights: Of layers.
+        weighed: How scores come to see what they need; None shows them weights alone.
+        ledger: What is masked already stays so, and counts.
+
+    Raises:
+        PlanError: A rule matches none of the layers.
+    """
+    chosen = settings(step, [weight.layer for weight in weights])
+    uses = {weight.parameter: chosen[weight.layer] for weight in weights if weight.layer in chosen}
+    asked = [(name, use.score) for name, use in uses.items()]
+    found = _plain(asked, weights) if weighed is None else weighed(asked)
+    masked = ledger.masks() if ledger is not None else {}
+    scores: dict[str, Floats] = {}
+    skipped: list[Skipped] = []
+    for weight in weights:
+        if weight.layer not in chosen:
+            continue
+        score = found.get((weight.parameter, chosen[weight.layer].score))
+        if score is None:
+            skipped.append(Skipped(step="prune", layer=weight.layer, reason=_unseen(chosen[weight.layer].score)))
+        elif weight.parameter in masked:
+            scores[weight.parameter] = np.where(masked[weight.parameter].mask, score, -np.inf).astype(np.float32)
+        else:
+            scores[weight.parameter] = score
+    amounts = {name: uses[name].amount for name in scores}
+    if step.scope == "row":
+        axes = {weight.parameter: weight.axis for weight in weights}
+        masks = keep_rows(scores, amounts, axes)
+    else:
+        masks = keep_weights(scores, amounts, together=step.scope == "global")
+    return [Masked(parameter=name, mask=mask) for name, mask in masks.items()], skipped
+
+
+def _plain(asked: Sequence[Asked], weights: Sequence[Weight]) -> dict[Asked, Floats]:
+    """What scores say that need to see nothing but weights."""
+    values = {weight.parameter: np.asarray(weight.values, np.float32) for weight in weights}
+    return {(name, score): score.weights(Known(name=name, weights=values[name])) for name, score in asked}
+
+
+def _unseen(score: Score) -> str:
+    """Why a layer could not be judged."""
+    if score.reads == "scales":
+        return "no batch normalisation scales its channels"
+    return f"{type(score).__name__} could not see what it reads; give it another score by a rule, such as Magnitude()"
+
+
+class Cut(NamedTuple):
+    """A group of coupled channels, and the units of it that stay (rising, int64)."""
+
+    group: Group
+    units: NDArray[np.int64]
+
+
+def channels(
+    step: Prune, network: Network, graph: Graph, evidence: Evidence, broken: frozenset[str] = frozenset()
+) -> tuple[list[Cut], list[Skipped]]:
+    """Which channels every group of coupled channels keeps; groups that keep all are left out.
+
+    Args:
+        step: With ``unit="channel"``.
+        network: As it is now.
+        graph: What it computes.
+        evidence: What scores may look at.
+        broken: Names of groups that turned out not to be cuttable.
+    """
+    groups, uses, skipped = _chosen(step, graph, broken)
+    parts = {key: _parts(group, uses[key].score, graph) for key, group in groups.items()}
+    found = weigh([(cut.parameter, uses[key].score) for key, cuts in parts.items() for cut in cuts], network, evidence)
+    scores: dict[str, Floats] = {}
+    for key, group in groups.items():
+        score = uses[key].score
+        seen = [cut for cut in parts[key] if (cut.parameter, score) in found]
+        if seen:
+            scores[key] = score.units([_rows(found[cut.parameter, score], cut.axis, group.cuts[cut]) for cut in seen])
+        else:
+            skipped.append(Skipped(step="prune", layer=group.name, reason=_unseen(score)))
+    kept = keep_units(
+        scores,
+        {key: uses[key].amount for key in scores},
+        {key: uses[key].multiple_of for key in scores},
+        together=step.scope == "global",
+    )
+    return [Cut(groups[key], units) for key, units in kept.items() if units.size < groups[key].size], skipped
+
+
+def _chosen(
+    step: Prune, graph: Graph, broken: frozenset[str]
+) -> tuple[dict[str, Group], dict[str, Prune], list[Skipped]]:
+    """The groups that a step may cut and with which settings, by a key of each; and what it may not, and why."""
+    layers = graph.layers()
+    chosen = settings(step, [layer.name for layer in layers])
+    coupling = couple(graph)
+    skipped = [
+        Skipped(step="prune", layer=name, reason=reason) for name, reason in coupling.frozen.items() if name in chosen
+    ]
+    groups: dict[str, Group] = {}
+    uses: dict[str, Prune] = {}
+    for place, group in enumerate(coupling.groups):
+        makers = _makers(group, layers)
+        left_alone = [name for name in makers if name not in chosen]
+        if broken.intersection(makers):
+            skipped += [Skipped(step="prune", layer=makers[0], reason="the network's code fixes its width")]
+        elif left_alone:
+            reason = f"its channels are coupled to {left_alone[0]}, which a rule leaves alone"
+            skipped += [Skipped(step="prune", layer=name, reason=reason) for name in makers if name in chosen]
+        else:
+            key = f"{place}.{group.name}"
+            groups[key] = group
+            uses[key] = min((chosen[name] for name in makers), key=lambda use: use.amount)
+    return groups, uses, skipped
+
+
+def cutting(cuts: Sequence[Cut], graph: Graph) -> list[Kept]:
+    """The decisions that make cuts one after the other: each speaks of the indices that those before it leave."""
+    left: dict[Axis, NDArray[np.int64]] = {}
+    decisions: list[Kept] = []
+    for group, units in cuts:
+        removed = np.setdiff1d(np.arange(group.size), units)
+        axes: dict[Axis, NDArray[np.int64]] = {}
+        for key, indices in group.cuts.items():
+            before = left.get(key, np.arange(graph.shape(key.parameter)[key.axis]))
+            axes[key] = np.flatnonzero(~np.isin(before, indices[removed]))
+            left[key] = before[axes[key]]
+        decisions.append(Kept(group=group.name, axes=axes, groups=_depthwise_groups(axes, graph)))
+    return decisions
+
+
+def _makers(group: Group, layers: Sequence[Layer]) -> list[str]:
+    """The layers whose output channels a group cuts."""
+    return [layer.name for layer in layers if Axis(layer.weight, 0) in group.cuts]
+
+
+def _parts(group: Group, score: Score, graph: Graph) -> list[Axis]:
+    """What of a group a score judges it by."""
+    if score.reads == "scales":
+        scales = {one.inputs[1] for one in graph.operations if one.kind == "batch_norm" and len(one.inputs) == 5}
+        return [cut for cut in group.cuts if cut.parameter in scales]
+    return [cut for cut in group.cuts if len(graph.shape(cut.parameter)) > 1]
+
+
+def _rows(scores: Floats, axis: int, indices: NDArray[np.int64]) -> Floats:
+    """One row a unit of the scores of what goes with the unit."""
+    rows = np.moveaxis(scores, axis, 0).reshape(scores.shape[axis], -1)
+    return rows[indices].reshape(len(indices), -1)
+
+
+def _depthwise_groups(axes: Mapping[Axis, NDArray[np.int64]], graph: Graph) -> dict[str, int]:
+    """For every depthwise convolution that is cut, the groups that it is left with."""
+    found: dict[str, int] = {}
+    for operation in graph.matrix_operations():
+        weight = operation.inputs[1]
+        if operation.kind == "conv" and Axis(weight, 0) in axes and is_depthwise(operation, graph):
+            share = axes[Axis(weight, 0)].size / graph.shape(weight)[0]
+            found[weight] = round(int(operation.attributes["groups"]) * share)
+    return found
