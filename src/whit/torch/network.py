@@ -49,6 +49,7 @@ class TorchNetwork(Network):
         self.module = module.eval()
         self.layout = torch.contiguous_format
         self.unrounded: dict[str, Array] = {}
+        self._graph: Graph | None = None
         self.examples = _tensors(tuple(np.ascontiguousarray(np.resize(x, (2, *x.shape[1:]))) for x in examples))
 
     @classmethod
@@ -71,12 +72,14 @@ class TorchNetwork(Network):
     def copy(self) -> "TorchNetwork":
         """Another one, equal and independent."""
         other = TorchNetwork(copy.deepcopy(self.module), tuple(x.numpy() for x in self.examples))
-        other.layout, other.unrounded = self.layout, dict(self.unrounded)
+        other.layout, other.unrounded, other._graph = self.layout, dict(self.unrounded), self._graph
         return other
 
     def graph(self) -> Graph:
-        """What the module computes now."""
-        return capture(self.module, self.examples)
+        """What the module computes now, captured once between edits."""
+        if self._graph is None:
+            self._graph = capture(self.module, self.examples)
+        return self._graph
 
     def values(self) -> Mapping[str, Array]:
         """Parameters and buffers by name."""
@@ -96,6 +99,7 @@ class TorchNetwork(Network):
         for decision in decisions:
             if isinstance(decision, Rounded):
                 self.unrounded.setdefault(decision.parameter, np.array(values[decision.parameter]))
+        self._graph = None
         edit.apply_(self.module, decisions)
 
     def observe(self, tensors: Sequence[str], samples: Samples, most: int) -> dict[str, Histogram]:
