@@ -14,7 +14,9 @@ from typer.core import TyperGroup
 
 from whit.bars import Bars
 from whit.data import Images
-from whit.errors import ModelError, OutputError, WhitError
+from whit.errors import ModelError, OutputError, PlanError, WhitError
+from whit.plan import FoldBatchNorm, Plan
+from whit.target import Target
 
 __all__ = ["app", "main"]
 
@@ -95,8 +97,17 @@ def compress(
         str, typer.Argument(help="package.module:factory, an .onnx file, or a .pt2 file of torch.export.save.")
     ],
     data: Annotated[str, typer.Option(help=".npz with arrays x and y, or package.module:make_data.")],
-    plan: Annotated[Path, typer.Option(help="TOML file with the steps.")],
     out: Annotated[Path, typer.Option(help="Folder for model.whit, model.onnx, plan.toml and result.json.")],
+    plan: Annotated[
+        Path | None, typer.Option(help="TOML file with the steps; without it, the 8-bit integers of --target.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Where it will run: here, or features of a CPU (avx2, vnni, arm-dot) and a runtime (onnx, openvino), "
+            "with commas between. A plan with formats that are slow or wrong there is refused."
+        ),
+    ] = None,
     test: Annotated[
         str | None, typer.Option(help="Test data, like --data; without it a fifth of the data is held out.")
     ] = None,
@@ -120,11 +131,10 @@ def compress(
     from whit.inputs import data_from
     from whit.metrics import named
     from whit.table import print_result
-    from whit.toml import load_plan
 
     images = _images(scale, mean, std, layout)
     folder = output.check_free(out, overwrite=overwrite)
-    steps, quality = load_plan(plan), named(metric)
+    (steps, place), quality = _plan(plan, target), named(metric)
     samples = data_from(data, test, images)
     bars = Bars()
     network = _model(model, weights, bars)
@@ -135,7 +145,14 @@ def compress(
         # torch 2.13 warns of its own use of what it deprecated, wherever an exported program is copied.
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
         result = run(
-            network, steps, data=samples, metric=quality, threads=threads, profile=profile.value, progress=bars
+            network,
+            steps,
+            data=samples,
+            metric=quality,
+            target=place,
+            threads=threads,
+            profile=profile.value,
+            progress=bars,
         )
     try:
         output.write_run(result, folder, overwrite=overwrite, keep_original=keep_original)
@@ -145,6 +162,18 @@ def compress(
         raise OutputError(f"{error}\nThe result is not lost: it is in {spare}") from error
     print_result(result)
     typer.echo(f"Written to {out} in {result.seconds:.0f} s.")
+
+
+def _plan(path: Path | None, target: str | None) -> tuple[Plan, Target | None]:
+    """The steps, and where the network will run, which chooses them where there is no file with any."""
+    from whit.toml import load_plan
+
+    place = None if target is None else Target.named(target)
+    if path is not None:
+        return load_plan(path), place
+    if place is None:
+        raise PlanError("nothing says what to do: give steps with --plan, or a machine with --target, such as here")
+    return Plan(FoldBatchNorm(), place.quantize()), place
 
 
 def _images(scale: float | None, mean: str | None, std: str | None, layout: Layout | None) -> Images | None:

@@ -54,6 +54,29 @@ class Target:
         """This machine. What its system does not tell is taken as absent, which costs a bit of range and no more."""
         return cls(runtime=runtime, features=_features())
 
+    @classmethod
+    def named(cls, text: str) -> "Target":
+        """A target by words with commas between: a runtime, features of its CPU, or ``here`` for those of this one.
+
+        Raises:
+            PlanError: It has other words, or two runtimes.
+
+        >>> Target.named("openvino,avx2,vnni").runtime, Target.named("avx2").saturates
+        ('openvino', True)
+        """
+        words = [word.strip() for word in text.split(",")]
+        runtimes = [one for one in get_args(Runtime) if one in words]
+        features: list[Feature] = [one for one in get_args(Feature) if one in words]
+        if len(runtimes) > 1 or set(words) - {*runtimes, *features, "here"}:
+            raise PlanError(
+                f"a target is one of {', '.join(get_args(Runtime))} and any of {', '.join(get_args(Feature))} or here, "
+                f"with commas between; {text!r} is not"
+            )
+        return cls(
+            runtime=runtimes[0] if runtimes else "onnx",
+            features=frozenset(features) | (_features() if "here" in words else frozenset()),
+        )
+
     @property
     def saturates(self) -> bool:
         """Whether sums of products of bytes overflow."""
