@@ -1,6 +1,7 @@
 """A target picks the integers that are fast and do not overflow where a network will run, and refuses others."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,6 +97,27 @@ def test_rules_and_bits_that_layers_choose_are_checked_too() -> None:
     target.check(Plan(Quantize(rules=(Rule(layers="head", use=None),))))
     with pytest.raises(PlanError, match=re.escape(f"take weights={Int(bits=8)}")):
         target.check(Plan(Quantize(bits=Mixed(choices=(4, 12), bytes=1000))))
+
+
+def test_litert_has_signed_bytes_everywhere_and_adds_them_in_32_bits() -> None:
+    target = Target(runtime="litert", features=AVX2)
+    step = target.quantize()
+    assert step.weights == Int(bits=8)
+    target.check(Plan(step))
+    for weights, nearest in (
+        (Int(bits=8, symmetric=False), Int(bits=8)),
+        (Int(bits=4, per="group", group_size=8), Int(bits=4)),
+        (formats.FP8_E4M3, Int(bits=8)),
+    ):
+        with pytest.raises(
+            PlanError, match=re.escape(f"litert has no such weights and would store float32; take weights={nearest}")
+        ):
+            target.check(Plan(Quantize(weights=weights)))
+    for activations in (replace(BYTE, bits=4), replace(BYTE, bits=16)):
+        with pytest.raises(PlanError, match=re.escape(f"litert has no such activations; take activations={BYTE}")):
+            target.check(Plan(Quantize(activations=activations)))
+    with pytest.raises(PlanError, match=re.escape(f"take residual={BYTE}")):
+        target.check(Plan(Quantize(activations=BYTE, residual=replace(BYTE, bits=16))))
 
 
 def test_unknown_runtimes_and_features_are_named() -> None:

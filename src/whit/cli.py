@@ -73,6 +73,7 @@ class Runtime(StrEnum):
 
     ONNX = "onnx"
     OPENVINO = "openvino"
+    LITERT = "litert"
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -104,8 +105,8 @@ def compress(
     target: Annotated[
         str | None,
         typer.Option(
-            help="Where it will run: here, or features of a CPU (avx2, vnni, arm-dot) and a runtime (onnx, openvino), "
-            "with commas between. A plan with formats that are slow or wrong there is refused."
+            help="Where it will run: here, or features of a CPU (avx2, vnni, arm-dot), and a runtime (onnx, openvino, "
+            "litert), with commas between. A plan with formats that are slow or wrong there is refused."
         ),
     ] = None,
     test: Annotated[

@@ -11,9 +11,9 @@ from whit.errors import PlanError
 from whit.formats import Codebook, Float, Format, Int
 from whit.plan import Plan, Quantize
 
-__all__ = ["Feature", "Runtime", "Target", "features_of", "nearest_weights"]
+__all__ = ["Feature", "Runtime", "Target", "features_of", "nearest_activations", "nearest_weights"]
 
-Runtime = Literal["onnx", "openvino"]
+Runtime = Literal["onnx", "openvino", "litert"]
 Feature = Literal["avx2", "vnni", "arm-dot"]
 
 _FLAGS: dict[Feature, frozenset[str]] = {
@@ -30,10 +30,11 @@ class Target:
 
     Activations are unsigned bytes and weights signed ones, the pair that integer kernels of CPUs are made for. AVX2
     adds two such products in 16 bits, where ``2 * 255 * 127`` does not fit: there, weights give up one bit of their
-    range (``reduce_range``), unless the machine has VNNI, which adds in 32 bits.
+    range (``reduce_range``), unless the machine has VNNI, which adds in 32 bits. LiteRT has signed bytes on both sides
+    and adds in 32 bits everywhere.
 
     Attributes:
-        runtime: ``"onnx"`` (ONNX Runtime) or ``"openvino"``.
+        runtime: ``"onnx"`` (ONNX Runtime), ``"openvino"`` or ``"litert"``.
         features: What its CPU has of ``"avx2"``, ``"vnni"`` (AVX-VNNI or AVX-512 VNNI) and ``"arm-dot"``.
 
     >>> Target(features=frozenset({"avx2"})).quantize().weights
@@ -80,7 +81,7 @@ class Target:
     @property
     def saturates(self) -> bool:
         """Whether sums of products of bytes overflow."""
-        return "avx2" in self.features and "vnni" not in self.features
+        return "avx2" in self.features and "vnni" not in self.features and self.runtime != "litert"
 
     def quantize(self, **settings: Any) -> Quantize:
         """The step that makes layers run in 8-bit integers, fast and without overflow; settings as of ``Quantize``."""
@@ -95,7 +96,10 @@ class Target:
         if self.saturates and step.activations is not None and step.activations.bits == 8 and whole:
             assert isinstance(weights, Int)
             weights = replace(weights, reduce_range=True)
-        return replace(step, weights=weights)
+        activations, residual = (
+            None if one is None else nearest_activations(self.runtime, one) for one in (step.activations, step.residual)
+        )
+        return replace(step, weights=weights, activations=activations, residual=residual)
 
     def check(self, plan: Plan) -> None:
         """Raise ``PlanError`` unless the plan's formats are supported here, naming those that are."""
@@ -108,6 +112,12 @@ class Target:
                     else f"{self.runtime} has no such weights and would store float32"
                 )
                 raise PlanError(f"Quantize(weights={step.weights}): {reason}; take weights={nearest.weights}")
+            for name, found in (("activations", nearest.activations), ("residual", nearest.residual)):
+                if found != getattr(step, name):
+                    raise PlanError(
+                        f"Quantize({name}={getattr(step, name)}): {self.runtime} has no such activations; take "
+                        f"{name}={found}"
+                    )
 
 
 def _quantizations(plan: Plan) -> Iterator[Quantize]:
@@ -124,14 +134,18 @@ def _quantizations(plan: Plan) -> Iterator[Quantize]:
 def nearest_weights(runtime: Runtime, weights: Format) -> Format:
     """The format of weights that a runtime stores as codes and that is nearest to one: itself, where it does.
 
-    ONNX has them all. OpenVINO makes float32 of what has to be looked up or does not fit a byte.
+    ONNX has them all. OpenVINO makes float32 of what has to be looked up or does not fit a byte, LiteRT of all but
+    signed integers of up to 8 bits.
     """
     if runtime == "onnx":
         return weights
     match weights:
+        case Int() if runtime == "litert":
+            channels = weights if weights.per != "group" else replace(weights, per="channel", group_size=None)
+            return replace(channels, bits=min(weights.bits, 8), symmetric=True)
         case Int():
             return replace(weights, bits=min(weights.bits, 8))
-        case Float() if weights.bits == 8 and weights.per != "group":
+        case Float() if weights.bits == 8 and weights.per != "group" and runtime == "openvino":
             return weights
         case Codebook(k=k) if k <= 16:
             return Int(bits=4)
@@ -139,6 +153,11 @@ def nearest_weights(runtime: Runtime, weights: Format) -> Format:
             return Int(bits=4)
         case _:
             return Int(bits=8)
+
+
+def nearest_activations(runtime: Runtime, activations: Int) -> Int:
+    """The format of activations that a runtime has and that is nearest to one; LiteRT has whole bytes only."""
+    return activations if runtime != "litert" else Int(bits=8, symmetric=False, per="tensor")
 
 
 def _features() -> frozenset[Feature]:

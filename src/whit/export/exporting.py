@@ -11,6 +11,7 @@ from whit import measure
 from whit.data import Array, Data, Samples
 from whit.errors import DataError, OutputError, ParityError, PlanError
 from whit.export.exporter import Exporter, Source
+from whit.export.litert import LiteRt
 from whit.export.onnx import Onnx
 from whit.export.openvino import OpenVino
 from whit.measure import Parity
@@ -48,7 +49,7 @@ class Exported:
 
 def exporters() -> dict[str, Exporter]:
     """The runtimes that whit can export to, by name."""
-    return {one.name: one for one in (Onnx(), OpenVino())}
+    return {one.name: one for one in (Onnx(), OpenVino(), LiteRt())}
 
 
 def export(
@@ -70,8 +71,8 @@ def export(
 
     Args:
         network: A result of ``whit.compress``, or a ``.whit`` file.
-        path: The file to write, with the runtime's suffix (``.onnx``, ``.xml``); parents are made.
-        to: ``"onnx"``, ``"openvino"``, or an exporter of your own.
+        path: The file to write, with the runtime's suffix (``.onnx``, ``.xml``, ``.tflite``); parents are made.
+        to: ``"onnx"``, ``"openvino"``, ``"litert"``, or an exporter of your own.
         samples: What to compare on: samples, data (their test samples), or an array ``(samples, ...)`` for each input.
             Only an ONNX file needs none: it is what whit itself runs.
         module: With a ``.whit`` file, the framework's network (``whit.load(..., into=...)``), for exporters that start

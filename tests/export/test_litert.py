@@ -1,0 +1,268 @@
+"""LiteRT: every operator computes what ONNX Runtime computes, layers run in integers, codes stay codes."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import whit
+from whit import Codebook, Int, ModelError, Quantize, formats
+from whit.data import Array
+from whit.export import Source
+from whit.export.litert import LiteRt
+from whit.formats import Format
+from whit.ledger import Ledger, RoundedActivation
+from whit.runtime import Session
+
+pytest.importorskip("ai_edge_litert", reason="pip install 'whit[litert]'")
+
+BYTE = Int(bits=8, symmetric=False, per="tensor")
+Attributes = dict[str, Any]
+Step = tuple[str, str, Attributes]
+"""An operator, its inputs with spaces between, and its attributes; it makes a value named after its place."""
+
+
+def floats(*shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def steps(*values: int) -> Array:
+    return np.array(values, np.int64)
+
+
+def one(value: float) -> Array:
+    return np.array(value, np.float32)
+
+
+IMAGE, KERNEL = (4, 9, 8), {"w": floats(6, 4, 3, 3)}
+CONV: Step = ("Conv", "input w", {"pads": [1] * 4})
+
+
+def convolutions() -> list[Any]:
+    """Kernels, strides, pads before and after, groups and gaps; the same layer may be SAME, VALID or neither."""
+    table = [
+        (3, 1, [1, 1, 1, 1], 1, 1),
+        (3, 2, [1, 1, 1, 1], 1, 1),
+        (3, 2, [0, 0, 1, 1], 1, 1),
+        (1, 2, [0, 0, 0, 0], 1, 1),
+        (3, 1, [1, 1, 1, 1], 4, 1),
+        (3, 2, [1, 1, 1, 1], 2, 1),
+        (3, 2, [2, 2, 2, 2], 1, 2),
+        (5, 1, [0, 2, 1, 3], 1, 1),
+    ]
+    return [
+        pytest.param(
+            [("Conv", "input w b", {"pads": pads, "strides": [s, s], "group": groups, "dilations": [gap, gap]})],
+            IMAGE,
+            {"w": floats(8, 4 // groups, k, k), "b": floats(8)},
+            id=f"conv {k} by {s}, pads {pads}, {groups} groups, gaps {gap}",
+        )
+        for k, s, pads, groups, gap in table
+    ]
+
+
+OPERATORS = [
+    *convolutions(),
+    *(
+        pytest.param(
+            [("Conv", "input w", {"pads": [1, 1], "strides": [2], "group": groups}), ("Relu", "0", {})],
+            (4, 9),
+            {"w": floats(8, 4 // groups, 3)},
+            id=f"one axis, {groups} groups",
+        )
+        for groups in (1, 2, 4)
+    ),
+    pytest.param([("MaxPool", "input", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4})], IMAGE, {}),
+    pytest.param([("AveragePool", "input", {"kernel_shape": [2, 2], "strides": [2, 2]})], IMAGE, {}),
+    *(
+        pytest.param(
+            [("AveragePool", "input", {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": counted})],
+            IMAGE,
+            {},
+            id=f"mean with padding, counted {counted}",
+        )
+        for counted in (0, 1)
+    ),
+    pytest.param([("GlobalAveragePool", "input", {}), ("Flatten", "0", {})], IMAGE, {}),
+    pytest.param(
+        [CONV, ("Flatten", "0", {}), ("Gemm", "1 v b", {"transB": 1})],
+        IMAGE,
+        KERNEL | {"v": floats(3, 432), "b": floats(3)},
+        id="a flat image keeps the order of its numbers",
+    ),
+    *(
+        pytest.param(
+            [CONV, ("ReduceMean", "0 a", {"keepdims": keep})],
+            IMAGE,
+            KERNEL | {"a": steps(*axes)},
+            id=f"mean over {axes}, kept {keep}",
+        )
+        for axes in ((2, 3), (1,), (-1,))
+        for keep in (0, 1)
+    ),
+    pytest.param(
+        [CONV, ("GlobalAveragePool", "0", {}), ("Sigmoid", "1", {}), ("Mul", "0 2", {})], IMAGE, KERNEL, id="gate"
+    ),
+    pytest.param([CONV, ("Add", "0 z", {})], IMAGE, KERNEL | {"z": floats(6, 1, 1)}, id="a number a channel"),
+    pytest.param([CONV, ("Div", "0 z", {})], IMAGE, KERNEL | {"z": one(3)}, id="one number"),
+    pytest.param([CONV, ("Relu", "0", {}), ("Concat", "0 1", {"axis": 1})], IMAGE, KERNEL, id="concat"),
+    pytest.param(
+        [CONV, ("Slice", "0 from to axes by", {}), ("Pad", "1 pads", {})],
+        IMAGE,
+        KERNEL
+        | {"from": steps(1, 0), "to": steps(2**62, 4), "axes": steps(2, 1), "by": steps(2, 1)}
+        | {"pads": steps(0, 2, 0, 0, 0, 1, 0, 1)},
+        id="slice, pad",
+    ),
+    *(
+        pytest.param([CONV, ("Clip", "0 low high", {})], IMAGE, KERNEL | {"low": one(low), "high": one(high)})
+        for low, high in ((0, 6), (-0.3, 0.6))
+    ),
+    pytest.param([CONV, ("HardSwish", "0", {})], IMAGE, KERNEL, id="hard swish"),
+    pytest.param([("Gelu", "input", {})], (7,), {}, id="gelu"),
+    pytest.param([("Softmax", "input", {"axis": -1})], (7,), {}, id="softmax"),
+    pytest.param([("LayerNormalization", "input s b", {})], (5, 7), {"s": floats(7), "b": floats(7)}, id="layer norm"),
+    pytest.param(
+        [
+            ("MatMul", "input q", {}),
+            ("Transpose", "input", {"perm": [0, 2, 1]}),
+            ("MatMul", "0 1", {}),
+            ("Softmax", "2", {}),
+            ("MatMul", "3 input", {}),
+        ],
+        (5, 7),
+        {"q": floats(7, 7)},
+        id="attention",
+    ),
+    pytest.param(
+        [("Shape", "input", {"end": 1}), ("Concat", "0 k", {"axis": 0}), ("Reshape", "input 1", {})],
+        (4, 6),
+        {"k": steps(3, 8)},
+        id="a shape that is computed",
+    ),
+]
+
+
+def both(nodes: list[Step], shape: tuple[int, ...], constants: dict[str, Array], folder: Path) -> tuple[Array, Array]:
+    """What ONNX Runtime and LiteRT make of three samples of a graph that was written on one."""
+    last = len(nodes) - 1
+    made = [
+        helper.make_node(kind, inputs.split(), ["output" if place == last else str(place)], **attributes)
+        for place, (kind, inputs, attributes) in enumerate(nodes)
+    ]
+    source = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", *shape])
+    arrays = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(made, "g", [source], [helper.make_empty_tensor_value_info("output")], arrays)
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+    x = floats(3, *shape)
+    exporter = LiteRt()
+    (path,) = exporter.write(
+        Source(onnx=content, ledger=Ledger(), module=None, example=(x[:1],)), folder / "out.tflite"
+    )
+    return Session(content, threads=1, name="onnx")(x), exporter.open(path, threads=1)(x)
+
+
+@pytest.mark.parametrize(("nodes", "shape", "constants"), OPERATORS)
+def test_operators_compute_the_same(
+    nodes: list[Step], shape: tuple[int, ...], constants: dict[str, Array], tmp_path: Path
+) -> None:
+    expected, found = both(nodes, shape, constants, tmp_path)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        ([("Erf", "input", {})], "Erf"),
+        ([("Softmax", "input", {"axis": 1})], "last axis"),
+        ([("MaxPool", "input", {"kernel_shape": [3, 3], "dilations": [2, 2]})], "gaps"),
+        ([("AveragePool", "input", {"kernel_shape": [3, 3], "pads": [2, 1, 0, 1]})], "leaves out padding"),
+    ],
+)
+def test_what_is_not_translated_is_named(nodes: list[Step], why: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=why):
+        both(nodes, IMAGE, {}, tmp_path)
+
+
+WEIGHTS = [
+    *(Int(bits=bits, per=per) for bits in (1, 4, 8) for per in ("tensor", "channel")),  # type: ignore[arg-type]
+    Int(bits=8, reduce_range=True),
+]
+REFUSED: list[tuple[Format, Format]] = [
+    (Int(bits=12), Int(bits=8)),
+    (Int(bits=4, symmetric=False), Int(bits=4)),
+    (Int(bits=4, per="group", group_size=9), Int(bits=4)),
+    (formats.FP8_E4M3, Int(bits=8)),
+    (formats.MXFP4, Int(bits=4)),
+    (Codebook(k=16), Int(bits=4)),
+]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+def test_weights_of_every_format_run_as_in_onnx_runtime(
+    weights: Int, rounded: Any, samples: Array, tmp_path: Path
+) -> None:
+    made = whit.export(rounded(Quantize(weights=weights)), tmp_path / "out.tflite", to="litert", samples=samples)
+    # Only weights are rounded, and these in the same way: what is left is the order of sums.
+    assert made.parity is not None
+    assert made.parity.max_abs < 1e-4
+
+
+@pytest.mark.parametrize(("weights", "nearest"), REFUSED, ids=str)
+def test_what_would_be_stored_as_float32_is_refused(
+    weights: Format, nearest: Format, rounded: Any, samples: Array, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=re.escape(f"float32. Quantize it with {nearest}")):
+        whit.export(rounded(Quantize(weights=weights)), tmp_path / "out.tflite", to="litert", samples=samples)
+
+
+@pytest.mark.parametrize("weights", [Int(bits=8), Int(bits=4), Int(bits=8, per="tensor")], ids=str)
+def test_layers_run_in_integers(weights: Int, rounded: Any, samples: Array, tmp_path: Path) -> None:
+    source = rounded(Quantize(weights=weights, activations=BYTE))
+    made = whit.export(source, tmp_path / "out.tflite", to="litert", samples=samples)
+    assert made.parity is not None
+    assert made.parity.agreement == 1
+    ran = operators(made.files[0])
+    # The last layer hands on floats, which LiteRT has no integer layer for.
+    assert ran["CONV_2D", "int8"] + ran["DEPTHWISE_CONV_2D", "int8"] == 4
+    assert ran["FULLY_CONNECTED", "int8"] == 1
+    assert ran["FULLY_CONNECTED", "float32"] == 1
+    assert ran["ADD", "int8"] == ran["MAX_POOL_2D", "int8"] == ran["CONCATENATION", "int8"] == 1
+    assert ran["TRANSPOSE", "int8"] + ran["TRANSPOSE", "float32"] == 1
+
+
+def operators(path: Path) -> Counter[tuple[str, str]]:
+    """How often each operator is in a file, with the type of what it makes."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=resolver)
+    interpreter.allocate_tensors()
+    types = {one["index"]: np.dtype(one["dtype"]).name for one in interpreter.get_tensor_details()}
+    ran = interpreter._get_ops_details()
+    return Counter((one["op_name"], types[int(one["outputs"][0])]) for one in ran)
+
+
+def test_activations_of_other_than_8_bits_are_refused(tmp_path: Path) -> None:
+    for activations in (replace(BYTE, bits=4), replace(BYTE, bits=16), Int(bits=8, per="tensor")):
+        grid = RoundedActivation(tensor="relu", target=activations, scale=one(1), zero_point=np.int32(0))
+        source = Source(onnx=b"", ledger=Ledger().record(grid), module=None, example=())
+        with pytest.raises(ModelError, match=re.escape(f"Quantize relu with {BYTE}")):
+            LiteRt().write(source, tmp_path / "out.tflite")
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_weights_are_stored_as_their_codes(bits: int, rounded: Any, samples: Array, tmp_path: Path) -> None:
+    sizes: dict[int, int] = {}
+    path = tmp_path / "out.tflite"
+    for one_of in (bits, 8):
+        whit.export(rounded(Quantize(weights=Int(bits=one_of))), path, to="litert", samples=samples, overwrite=True)
+        sizes[one_of] = path.stat().st_size
+    parameters = 3 * 16 * 9 + 16 * 16 * 9 + 16 * 9 + 16 * 32 + 48 * 64 + 64 * 5
+    # What is not codes is the same in both.
+    assert abs(sizes[8] - sizes[bits] - parameters * (8 - bits) / 8) < 100
