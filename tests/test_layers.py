@@ -16,11 +16,11 @@ SOURCES = Path(whit.__file__).parent
 LAYERS = (
     ("errors", "_core"),
     ("formats", "graph", "moments", "pricing", "progress", "data", "finite", "lookup"),
-    ("ledger", "scores", "ranges", "quantizers", "metrics", "placement", "inputs", "mixed"),
+    ("ledger", "scores", "ranges", "quantizers", "metrics", "placement", "blocks", "inputs", "mixed"),
     ("scalings",),
     ("plan", "labels", "allocate", "onnx", "bars"),
     ("toml", "coupling", "homogeneity", "network", "target", "jax.pytree"),
-    ("store",),
+    ("store", "learning"),
     ("runtime",),
     ("torch", "jax.replay"),
     ("decide", "measure", "frontends"),

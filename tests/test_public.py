@@ -32,6 +32,7 @@ PUBLIC = [
     "Images",
     "Int",
     "LAMP",
+    "LearnedRounding",
     "Ledger",
     "Magnitude",
     "MeanSquaredError",

@@ -23,6 +23,7 @@ from whit import (
     HalfQuadratic,
     Hessian,
     Int,
+    LearnedRounding,
     Magnitude,
     MeanSquaredError,
     MinMax,
@@ -92,10 +93,10 @@ def prunes(draw, unit=None, scope=None, nested=True):
     )
 
 
-def halves(target):
-    """A method that only some formats go with."""
+def fitting(target):
+    """Methods that only some formats go with."""
     fits = isinstance(target, Int) and target.has_zero and target.scale == "float32"
-    return [HalfQuadratic(norm=0.5, iterations=3)] if fits else []
+    return [HalfQuadratic(norm=0.5, iterations=3), LearnedRounding(start=Nearest(), iterations=5)] if fits else []
 
 
 @st.composite
@@ -110,7 +111,7 @@ def quantizes(draw, nested=True):
     return Quantize(
         weights=weights,
         activations=activations,
-        method=draw(st.sampled_from([Nearest(), Nearest(clip="mse"), *halves(weights)])),
+        method=draw(st.sampled_from([Nearest(), Nearest(clip="mse"), *fitting(weights)])),
         range=draw(
             st.sampled_from([MinMax(), MeanSquaredError()])
             | st.builds(Percentile, percent=st.floats(50, 100, exclude_min=True))

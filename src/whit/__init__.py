@@ -19,7 +19,7 @@ from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
 from whit.plan import Distill, Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Rule
-from whit.quantizers import HalfQuadratic, Nearest, OptimalBrain
+from whit.quantizers import HalfQuadratic, LearnedRounding, Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
 from whit.scalings import AWQ, CrossLayer, SmoothQuant
@@ -62,6 +62,7 @@ __all__ = [
     "Hessian",
     "Images",
     "Int",
+    "LearnedRounding",
     "Ledger",
     "Magnitude",
     "MeanSquaredError",

@@ -40,7 +40,7 @@ _NOISE = 1.05
 _GROWTH = 0.01
 """Where the search for a price begins: a bit for every weight costs as much as this growth of the loss."""
 
-Rounding = tuple[list[Rounded | RoundedActivation | Assigned], list[Skipped]]
+Rounding = tuple[Sequence[Rounded | RoundedActivation | Assigned], list[Skipped]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +247,7 @@ class _Run:
         """What a step rounds, with the bits that layers choose and at the price of a bit that its target asks for."""
 
         def at(step: Quantize) -> Rounding:
-            return decide.rounding(step, self.network, self.ledger, self.data.train, self.metric.loss)
+            return decide.rounding(step, self.network, self.ledger, self.data.train, self.metric.loss, self.progress)
 
         def size_of(step: Quantize) -> int:
             return self._size_with(at(step)[0])

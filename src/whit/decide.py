@@ -10,6 +10,7 @@ from whit.data import Array, Samples
 from whit.errors import PlanError
 from whit.formats import Int, short
 from whit.graph import Graph, Layer
+from whit.learning import learned
 from whit.ledger import (
     Assigned,
     Folded,
@@ -24,6 +25,7 @@ from whit.moments import Moments
 from whit.network import Network
 from whit.placement import integer_inputs, rounded_activations
 from whit.plan import Quantize, settings
+from whit.progress import Progress
 from whit.ranges import Histogram, Range
 
 __all__ = [
@@ -135,12 +137,13 @@ def reasons(skipped: Sequence[Skipped]) -> str:
 
 
 def rounding(
-    step: Quantize, network: Network, ledger: Ledger, samples: Samples, loss: Loss
-) -> tuple[list[Rounded | RoundedActivation | Assigned], list[Skipped]]:
+    step: Quantize, network: Network, ledger: Ledger, samples: Samples, loss: Loss, progress: Progress | None = None
+) -> tuple[Sequence[Rounded | RoundedActivation | Assigned], list[Skipped]]:
     """Grids of activations, codes of weights, and the biases that make up for what codes miss.
 
     Raises:
-        PlanError: A layer is followed by a batch normalisation that runtimes would merge into its codes.
+        PlanError: A layer is followed by a batch normalisation that runtimes would merge into its codes, or layers
+            would learn to round by different methods.
     """
     graph = network.graph()
     layers = {layer.name: layer for layer in graph.layers()}
@@ -155,8 +158,9 @@ def rounding(
         weights, left = _rounded_in_turn(step, list(layers.values()), network, activations, samples, loss)
     else:
         weights, left = round_weights(step, weights_of(list(layers.values()), network))
-    check_masks([one for one in weights if isinstance(one, Rounded)], ledger)
-    return [*activations, *weights], [*left, *skipped, *_unread(graph, network)]
+    decisions = learned([*activations, *weights], step, graph, network, ledger, samples, progress or Progress())
+    check_masks([one for one in decisions if isinstance(one, Rounded)], ledger)
+    return decisions, [*left, *skipped, *_unread(graph, network)]
 
 
 def _unread(graph: Graph, network: Network) -> list[Skipped]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from whit.data import Array, Samples
 from whit.graph import Graph, Layer
-from whit.ledger import Decision, Folded, Ledger, Rounded, RoundedActivation
+from whit.ledger import Assigned, Decision, Folded, Ledger, Masked, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
 from whit.moments import Doubles, Gradients, Magnitudes, Moments, Sensitivity
 from whit.plan import Finetune
 from whit.progress import Progress
+from whit.quantizers import LearnedRounding
 from whit.ranges import Histogram
 
 __all__ = ["Network"]
@@ -72,6 +73,19 @@ class Network(ABC):
         self, layer: Layer, original: "Network", samples: Samples, most: int, sensitivity: Sensitivity
     ) -> Moments | None:
         """What a layer reads over the first ``most`` samples, here and in ``original``; None where nothing is seen."""
+
+    @abstractmethod
+    def reconstruct(
+        self,
+        rounded: "Network",
+        weights: Sequence[Rounded],
+        masks: Mapping[str, Masked],
+        method: LearnedRounding,
+        samples: Samples,
+        most: int,
+        progress: Progress,
+    ) -> Sequence[Rounded | Assigned]:
+        """Better codes, and biases beside them: blocks of a rounded network make then what those of this one make."""
 
     @abstractmethod
     def finetune_(

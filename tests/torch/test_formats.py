@@ -13,7 +13,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import whit
-from whit import Codebook, Data, Float, HalfQuadratic, Int, Nearest, OptimalBrain, PlanError, Quantize, Rule, formats
+from whit import (
+    Codebook,
+    Data,
+    Float,
+    HalfQuadratic,
+    Int,
+    LearnedRounding,
+    Nearest,
+    OptimalBrain,
+    PlanError,
+    Quantize,
+    Rule,
+    formats,
+)
 from whit.formats import Format
 from whit.ledger import Rounded, matrix
 from whit.quantizers import Quantizer
@@ -172,12 +185,27 @@ def half_quadratic(tmp_path_factory: pytest.TempPathFactory) -> Delivered:
 
 
 @pytest.mark.parametrize("target", SOME_GRIDS, ids=str)
-def test_half_quadratic_in_some_grids_and_every_and_kind_of_layer(target: Int, half_quadratic: Delivered) -> None:
+def test_half_quadratic_in_some_grids_and_every_kind_of_layer(target: Int, half_quadratic: Delivered) -> None:
     for name, decision in half_quadratic.branch(SOME_GRIDS.index(target)).items():
         given = half_quadratic.original[name]
         nearest = target.dequantize(*Nearest(clip="mse").quantize(matrix(given), target)).reshape(given.shape)
         found, start = (float((np.abs(values - given) ** 0.7).sum()) for values in (decision.values(), nearest))
         assert found <= start
+
+
+@pytest.fixture(scope="module")
+def learned_rounding(tmp_path_factory: pytest.TempPathFactory) -> Delivered:
+    method = LearnedRounding(iterations=20, learning_rate=1.0)
+    return Delivered(method, SOME_GRIDS, tmp_path_factory.mktemp("learned"))
+
+
+@pytest.mark.parametrize("target", SOME_GRIDS, ids=str)
+def test_learned_rounding_in_some_grids_and_every_kind_of_layer(target: Int, learned_rounding: Delivered) -> None:
+    for name, decision in learned_rounding.branch(SOME_GRIDS.index(target)).items():
+        start = Nearest(clip="mse").quantize(matrix(learned_rounding.original[name]), target)
+        np.testing.assert_array_equal(decision.scale, start.scale)
+        np.testing.assert_array_equal(decision.zero_point, start.zero_point)
+        assert np.abs(decision.codes - start.codes).max() <= (0 if name.endswith("table.weight") else 1)
 
 
 @pytest.mark.parametrize("target", GRIDS, ids=str)
@@ -187,7 +215,7 @@ def test_optimal_brain_in_every_grid_and_kind_of_layer(target: Int, optimal_brai
         assert decision.codes.any()
 
 
-@pytest.mark.parametrize("method", [OptimalBrain(), HalfQuadratic()], ids=str)
+@pytest.mark.parametrize("method", [OptimalBrain(), HalfQuadratic(), LearnedRounding()], ids=str)
 @pytest.mark.parametrize("target", [Int(bits=1), *FLOATS, *BLOCKS, *OTHERS], ids=str)
 def test_methods_refuse_other_formats_and_name_the_nearest_that_they_take(target: Format, method: Quantizer) -> None:
     with pytest.raises(PlanError, match=type(method).__name__) as refusal:

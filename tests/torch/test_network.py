@@ -8,7 +8,9 @@ from whit.ledger import Folded
 from whit.torch import network as networks
 from whit.torch.network import TorchNetwork
 
-SAMPLES = Data.of(np.zeros((4, 2, 5, 5), np.float32), np.zeros(4), np.zeros((4, 2, 5, 5), np.float32), np.zeros(4)).train
+SAMPLES = Data.of(
+    np.zeros((4, 2, 5, 5), np.float32), np.zeros(4), np.zeros((4, 2, 5, 5), np.float32), np.zeros(4)
+).train
 
 
 def test_a_graph_is_captured_once_between_edits(monkeypatch) -> None:

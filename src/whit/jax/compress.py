@@ -137,8 +137,12 @@ def _check(step: Step, place: int) -> None:
             what, advice = f"Prune(score={needing[0]})", "take a score of weights alone, such as Magnitude() or LAMP()"
         case Quantize() if any(use.activations is not None for use in (step, *_uses(step))):
             what, advice = "Quantize(activations=...)", "quantize weights alone with activations=None"
-        case Quantize() if any(use.method.observes for use in (step, *_uses(step))):
-            what, advice = "Quantize(method=OptimalBrain(...))", 'round to nearest with method=Nearest(clip="mse")'
+        case Quantize() if any(use.method.observes or use.method.learns for use in (step, *_uses(step))):
+            method = next(use.method for use in (step, *_uses(step)) if use.method.observes or use.method.learns)
+            what, advice = (
+                f"Quantize(method={type(method).__name__}(...))",
+                'round to nearest with method=Nearest(clip="mse")',
+            )
         case Quantize() if any(use.correct_biases for use in (step, *_uses(step))):
             what, advice = "Quantize(correct_biases=True)", "leave biases as they are with correct_biases=False"
         case Finetune():

@@ -16,12 +16,18 @@ class Quantizer:
     Attributes:
         observes: Whether it is given moments. Then layers are quantized one after the other, each from what reaches it
             through those before it, and biases make up for what their layer's mean output loses.
+        learns: Whether its codes are only where learning begins, which the frameworks do, with all layers rounded.
         short: Whether numbers beside the codes are worth few bytes: biases are then kept to 8 significant bits.
     """
 
     __slots__ = ()
 
-    observes: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
+
+    @property
+    def observes(self) -> bool:
+        """See the class."""
+        return False
 
     @property
     def short(self) -> bool:

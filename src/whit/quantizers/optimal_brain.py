@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from math import isfinite, log
-from typing import ClassVar
 
 import numpy as np
 
@@ -53,7 +52,6 @@ class OptimalBrain(Quantizer):
     rate: float = 0.0
     damping: float = 0.01
     sweeps: int = 2
-    observes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, lowest in (("rate", "0 or more"), ("damping", "positive")):
@@ -62,6 +60,11 @@ class OptimalBrain(Quantizer):
                 raise PlanError(f"OptimalBrain({name}={value}): it is {lowest}")
         if self.sweeps < 1:
             raise PlanError(f"OptimalBrain(sweeps={self.sweeps}): go over a matrix at least once")
+
+    @property
+    def observes(self) -> bool:
+        """It does."""
+        return True
 
     @property
     def short(self) -> bool:

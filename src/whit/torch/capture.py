@@ -15,7 +15,7 @@ from whit.graph import Tensor as GraphTensor
 from whit.torch.activations import INPUT, Tracker, unrounded
 from whit.torch.translate import translate
 
-__all__ = ["capture"]
+__all__ = ["Reader", "capture", "exported"]
 
 
 @torch.library.custom_op("whit::mark", mutates_args=())
@@ -45,23 +45,35 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Graph:
     """Describe a module, without the rounding of activations, by running it once on symbols of these shapes.
 
     Raises:
+        ModelError: ``torch.export`` cannot follow the module's code.
+    """
+    return Reader(exported(module, inputs), batch=inputs[0].shape[0]).graph()
+
+
+def exported(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
+    """What ``torch.export`` sees of a module, its activations marked with their names and not rounded.
+
+    Raises:
         ModelError: ``torch.export`` cannot follow the module's code; the message says where.
     """
     module.eval()
     try:
         with torch.no_grad(), unrounded(module):
-            program = torch.export.export(_Marked(module), tuple(inputs), strict=False)
+            return torch.export.export(_Marked(module), tuple(inputs), strict=False)
     except Exception as error:  # torch.export raises whatever the traced code raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"torch.export cannot follow {type(module).__name__} on inputs of shape "
             f"{[tuple(x.shape) for x in inputs]}: {reason}"
         ) from error
-    return _Reader(program, batch=inputs[0].shape[0]).graph()
 
 
-class _Reader:
-    """Reads an exported program into a graph."""
+class Reader:
+    """Reads an exported program into a graph.
+
+    Attributes:
+        names: Of every node that stands for something that has a name, once ``graph`` was asked.
+    """
 
     def __init__(self, program: ExportedProgram, batch: int) -> None:
         self.program = program
@@ -72,6 +84,7 @@ class _Reader:
         self.marked: set[str] = set()
 
     def graph(self) -> Graph:
+        """The graph."""
         nodes = list(self.program.graph.nodes)
         self._name_placeholders(nodes)
         for node in nodes:

@@ -14,12 +14,13 @@ from whit.data import Array, Samples
 from whit.errors import DataError, ModelError, WhitError
 from whit.finite import check_finite
 from whit.graph import Graph, Layer
-from whit.ledger import Decision, Folded, Ledger, Rounded, RoundedActivation
+from whit.ledger import Assigned, Decision, Folded, Ledger, Masked, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
 from whit.moments import Doubles, Gradients, Magnitudes, Moments, Sensitivity
 from whit.network import Network
 from whit.plan import Finetune
 from whit.progress import Progress
+from whit.quantizers import LearnedRounding
 from whit.ranges import Histogram
 from whit.torch import edit
 from whit.torch.activations import Tracker, interruptible
@@ -27,6 +28,7 @@ from whit.torch.capture import capture
 from whit.torch.evidence import FEW, energies, gradients
 from whit.torch.export import export_onnx
 from whit.torch.moments import moments, sensitivities
+from whit.torch.reconstruct import reconstruct
 from whit.torch.train import finetune_
 
 __all__ = ["TorchNetwork"]
@@ -169,6 +171,22 @@ class TorchNetwork(Network):
         if sensitivity.columns is not None:
             return Moments.of_table(sensitivity)
         return moments(self.module, original.module, self._batches(samples, most), layer, sensitivity)
+
+    def reconstruct(
+        self,
+        rounded: Network,
+        weights: Sequence[Rounded],
+        masks: Mapping[str, Masked],
+        method: LearnedRounding,
+        samples: Samples,
+        most: int,
+        progress: Progress,
+    ) -> Sequence[Rounded | Assigned]:
+        """Better codes and biases, learned block by block."""
+        assert isinstance(rounded, TorchNetwork)
+        batches = self._batches(samples, most)
+        inputs = [torch.cat(parts).contiguous() for parts in zip(*batches, strict=True)]
+        return reconstruct(self.module, rounded.module, weights, masks, method, inputs, progress)
 
     def finetune_(
         self,
