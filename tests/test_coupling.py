@@ -133,12 +133,11 @@ def test_a_gate_is_coupled_to_what_it_multiplies(sketch):
     assert set(cuts["reduce"]) == {("reduce.weight", 0), ("expand.weight", 1)}
 
 
-def test_a_gate_of_one_channel_ties_all_that_it_multiplies(sketch):
+def test_a_gate_of_one_channel_leaves_what_it_multiplies_free(sketch):
     gated = sketch.apply("mul", sketch.conv("x", "a", 4), sketch.conv("x", "gate", 1))
-    cuts, _ = coupled(sketch, sketch.linear(sketch.mean(gated), "head", 2))
-    assert cuts == {
-        "a": {("a.weight", 0): [[0, 1, 2, 3]], ("gate.weight", 0): [[0]], ("head.weight", 1): [[0, 1, 2, 3]]}
-    }
+    cuts, frozen = coupled(sketch, sketch.linear(sketch.mean(gated), "head", 2))
+    assert cuts == {"a": {("a.weight", 0): each(4), ("head.weight", 1): each(4)}}
+    assert frozen["gate"] == "it makes a single channel"
 
 
 def test_a_constant_along_other_axes_does_not_freeze(sketch):
@@ -196,8 +195,12 @@ def test_two_layers_that_read_the_same_channels_are_cut_alike(sketch):
             "padded by a fixed number of channels in grow",
         ),
         (
-            lambda s, h: s.apply("slice", h, shape=(1, 2, 2, 2), layer="split", axis=1, start=0, stop=2, step=1),
-            "sliced by fixed bounds in split",
+            lambda s, h: s.apply("layer_norm", h, layer="norm", axes=(1, 2, 3)),
+            "normalised together in norm: one less would change the others",
+        ),
+        (
+            lambda s, h: s.apply("softmax", h, layer="vote", axes=(1,)),
+            "mixed by softmax together in vote: one less would change the others",
         ),
         (
             lambda s, h: s.apply("channel_shuffle", h, layer="mix"),
@@ -227,14 +230,139 @@ def test_padding_and_slicing_along_other_axes_are_harmless(sketch):
     assert list(cuts) == ["a"]
 
 
-def test_slices_of_one_tensor_that_meet_again_stay_frozen(sketch):
-    a = sketch.conv("x", "a", 4)
+@pytest.mark.parametrize("kind", ["mul", "add"])
+def test_halves_that_meet_again_are_cut_at_the_same_place(sketch, kind):
+    a = sketch.conv("x", "a", 6)
     halves = [
-        sketch.apply("slice", a, shape=(1, 2, 2, 2), axis=1, start=start, stop=start + 2, step=1) for start in (0, 2)
+        sketch.apply("slice", a, shape=(1, 3, 2, 2), axis=1, start=start, stop=start + 3, step=1) for start in (0, 3)
     ]
-    cuts, frozen = coupled(sketch, sketch.conv(sketch.apply("mul", *halves), "head", 2))
-    assert cuts == {}
-    assert frozen["a"] == "sliced by fixed bounds in the network"
+    cuts, _ = coupled(sketch, sketch.conv(sketch.apply(kind, *halves), "head", 2))
+    assert cuts == {"a": {("a.weight", 0): [[0, 3], [1, 4], [2, 5]], ("head.weight", 1): each(3)}}
+
+
+def test_parts_of_one_size_stay_of_one_size_though_only_one_is_read(sketch):
+    part = sketch.apply("slice", sketch.conv("x", "a", 6), shape=(1, 2, 2, 2), axis=1, start=2, stop=4, step=1)
+    cuts, _ = coupled(sketch, sketch.conv(part, "head", 2))
+    assert cuts["a"] == {("a.weight", 0): [[0, 2, 4], [1, 3, 5]], ("head.weight", 1): each(2)}
+
+
+def test_a_part_of_another_size_is_cut_where_it_lies(sketch):
+    part = sketch.apply("slice", sketch.conv("x", "a", 5), shape=(1, 2, 2, 2), axis=1, start=0, stop=2, step=1)
+    graph = sketch.graph(sketch.conv(part, "head", 2))
+    found = couple(graph).groups
+    assert [(group.name, group.size, len(group.cuts)) for group in found] == [("a", 2, 2), ("a", 3, 1)]
+
+
+# Labels that lie on several axes: heads and what each is made of.
+
+
+def attention(sketch, *, order=(2, 0, 3, 1, 4)):
+    """Queries, keys and values of 2 heads with 3 features each, made by one layer."""
+    h = sketch.apply("reshape", "tokens", shape=(1, 5, 8))
+    qkv = sketch.apply("reshape", sketch.linear(h, "qkv", 18), shape=(1, 5, 3, 2, 3), layer="attention")
+    qkv = sketch.apply("permute", qkv, shape=(3, 1, 2, 5, 3), axes=order)
+    return [sketch.apply("select", qkv, shape=(1, 2, 5, 3), axis=0, index=place) for place in range(3)]
+
+
+def joined(sketch, heads):
+    back = sketch.apply("permute", heads, shape=(1, 5, 2, 3), axes=(0, 2, 1, 3))
+    return sketch.linear(sketch.apply("reshape", back, shape=(1, 5, 6), layer="attention"), "project", 8)
+
+
+def test_a_feature_is_cut_from_every_head_of_queries_keys_and_values(sketch):
+    sketch.tensor("tokens", 1, 5, 8, role="input")
+    query, key, value = attention(sketch)
+    scores = sketch.apply("contract", query, key, shape=(1, 2, 5, 5), letters=("abnd", "abmd", "abnm"))
+    mixed = sketch.apply(
+        "contract",
+        sketch.apply("softmax", scores, axes=(3,)),
+        value,
+        shape=(1, 2, 5, 3),
+        letters=("abnm", "abme", "abne"),
+    )
+    graph = sketch.graph(joined(sketch, mixed))
+    (group,) = couple(graph).groups
+    # Row (part * 2 + head) * 3 + feature of qkv, column head * 3 + feature of the projection.
+    assert group.cuts[("qkv.weight", 0)].tolist() == [[f + 3 * row for row in range(6)] for f in range(3)]
+    assert group.cuts[("project.weight", 1)].tolist() == [[f, f + 3] for f in range(3)]
+    assert {(count.layer, count.size) for count in group.counts} == {("attention", size) for size in (3, 6, 18)}
+
+
+def test_where_features_are_counted_whole_heads_are_cut(sketch):
+    sketch.tensor("tokens", 1, 5, 8, role="input")
+    query, key, value = attention(sketch)
+    mixed = sketch.apply(
+        "contract",
+        query,
+        key,
+        value,
+        shape=(1, 2, 5, 3),
+        letters=("abnd", "abmd", "abme", "abne"),
+        scaled=True,
+    )
+    (group,) = couple(sketch.graph(joined(sketch, mixed))).groups
+    assert group.cuts[("qkv.weight", 0)].tolist() == [
+        [part * 6 + head * 3 + f for part in range(3) for f in range(3)] for head in range(2)
+    ]
+    assert group.cuts[("project.weight", 1)].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_key_head_goes_with_all_query_heads_that_read_it(sketch):
+    sketch.tensor("tokens", 1, 5, 8, role="input")
+    heads = {}
+    for name, count in (("q", 4), ("k", 2), ("v", 2)):
+        made = sketch.apply("reshape", sketch.linear("tokens", name, 3 * count), shape=(1, 5, count, 3), layer="gqa")
+        heads[name] = sketch.apply("permute", made, shape=(1, count, 5, 3), axes=(0, 2, 1, 3))
+    mixed = sketch.apply(
+        "contract", *heads.values(), shape=(1, 4, 5, 3), letters=("abnd", "abmd", "abme", "abne"), scaled=True
+    )
+    back = sketch.apply("permute", mixed, shape=(1, 5, 4, 3), axes=(0, 2, 1, 3))
+    h = sketch.linear(sketch.apply("reshape", back, shape=(1, 5, 12), layer="gqa"), "project", 8)
+    (group,) = couple(sketch.graph(h)).groups
+    assert group.size == 2
+    assert group.cuts[("k.weight", 0)].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert group.cuts[("q.weight", 0)].tolist() == blocks(2, 6)
+
+
+def test_a_channel_shuffle_cuts_the_same_place_of_every_group(sketch):
+    h = sketch.apply("reshape", sketch.conv("x", "a", 6), shape=(1, 2, 3, 2, 2), layer="shuffle")
+    h = sketch.apply("permute", h, shape=(1, 3, 2, 2, 2), axes=(0, 2, 1, 3, 4))
+    h = sketch.apply("reshape", h, shape=(1, 6, 2, 2), layer="shuffle")
+    cuts, _ = coupled(sketch, sketch.conv(h, "head", 2))
+    assert cuts == {"a": {("a.weight", 0): [[0, 3], [1, 4], [2, 5]], ("head.weight", 1): blocks(3, 2)}}
+
+
+def test_whole_groups_of_a_group_normalisation_are_cut(sketch):
+    scale = sketch.tensor("norm.weight", 6, role="parameter")
+    h = sketch.apply("group_norm", sketch.conv("x", "a", 6), scale, layer="norm", groups=3)
+    cuts, _ = coupled(sketch, sketch.conv(h, "head", 2))
+    assert cuts == {"a": {(name, axis): blocks(3, 2) for name, axis in (("a.weight", 0), ("norm.weight", 0), ("head.weight", 1))}}  # fmt: skip  # noqa: E501
+
+
+def test_a_pixel_shuffle_makes_one_channel_of_several(sketch):
+    h = sketch.apply("gathered", sketch.conv("x", "a", 8), shape=(1, 2, 4, 4), times=4)
+    cuts, _ = coupled(sketch, sketch.conv(h, "head", 2))
+    assert cuts == {"a": {("a.weight", 0): blocks(2, 4), ("head.weight", 1): each(2)}}
+
+
+def test_a_hidden_unit_of_an_lstm_is_a_row_of_every_gate(sketch):
+    sketch.tensor("words", 1, 5, 3, role="input")
+    names = [sketch.tensor(f"rnn.{name}", *shape, role="parameter") for name, shape in (("ih", (8, 3)), ("hh", (8, 2)), ("b", (8,)))]  # fmt: skip  # noqa: E501
+    h = sketch.apply("lstm", "words", *names, shape=(1, 5, 2), layer="rnn", layers=((tuple(names),),))
+    cuts, _ = coupled(sketch, sketch.linear(h, "head", 2))
+    rows = [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert cuts == {
+        "rnn": {("rnn.ih", 0): rows, ("rnn.hh", 0): rows, ("rnn.b", 0): rows}
+        | {("rnn.hh", 1): each(2), ("head.weight", 1): each(2)}
+    }
+
+
+def test_a_transposed_convolution_reads_on_its_first_axis(sketch):
+    weight = sketch.tensor("up.weight", 4, 2, 3, 3, role="parameter")
+    h = sketch.apply("conv_transpose", sketch.conv("x", "a", 4), weight, shape=(1, 2, 4, 4), layer="up", groups=1)
+    cuts, _ = coupled(sketch, sketch.conv(h, "head", 2))
+    assert cuts["a"] == {("a.weight", 0): each(4), ("up.weight", 0): each(4)}
+    assert cuts["up"] == {("up.weight", 1): each(2), ("head.weight", 1): each(2)}
 
 
 def test_an_unknown_operation_freezes_the_parameters_it_reads(sketch):

@@ -15,7 +15,6 @@ from whit.decide import Skipped
 from whit.equalize import equalize
 from whit.errors import ModelError, PlanError, listed
 from whit.frontends import network_of
-from whit.graph import Graph
 from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric, named
@@ -24,7 +23,7 @@ from whit.network import Network
 from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
 from whit.pricing import reach
 from whit.progress import Progress
-from whit.pruning import Cut
+from whit.proof import proven_cuts, same
 from whit.runtime import load, open_onnx
 from whit.scoring import Evidence
 from whit.store import Profile
@@ -34,7 +33,6 @@ from whit.toml import dumps
 __all__ = ["Result", "compress"]
 
 Model = TypeVar("Model")
-_TOLERANCE = 1e-4
 _NOISE = 1.05
 """A time that is no more than so many times another is not called slower."""
 _GROWTH = 0.01
@@ -295,7 +293,7 @@ class _Run:
         decisions, skipped = equalize(step, self.network, train, self.metric.loss)
         scaled = self.network.copy()
         scaled.apply_(decisions)
-        if not _same(self.network.predict(train, most), scaled.predict(train, most)):
+        if not same(self.network.predict(train, most), scaled.predict(train, most)):
             raise ModelError(
                 f"scaling the channels of {listed(one.group for one in decisions)} changes what the network computes; "
                 "drop the Equalize step, and please report the architecture"
@@ -305,39 +303,11 @@ class _Run:
 
     def _cut(self, step: Prune) -> None:
         """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""
-        graph = self.network.graph()
-        cuts, skipped = pruning.channels(step, self.network, graph, self._evidence(step))
-        if not self._proven(cuts, graph):
-            broken = frozenset(cut.group.name for cut in cuts if not self._proven([cut], graph))
-            cuts, skipped = pruning.channels(step, self.network, graph, self._evidence(step), broken)
-            if not broken or not self._proven(cuts, graph):
-                raise ModelError(
-                    f"cutting the channels of {listed(cut.group.name for cut in cuts)} does not give the same network "
-                    "as zeroing them; leave them out by a rule, and please report the architecture"
-                )
-        if not cuts and step.amount > 0:
-            raise PlanError(f"Prune: no channel could be cut; {decide.reasons(skipped)}")
-        self.skipped += skipped
-        self._record(pruning.cutting(cuts, graph))
-
-    def _proven(self, cuts: list[Cut], graph: Graph) -> bool:
-        """Whether the network with channels cut computes what it computes with the same channels zeroed."""
-        values = self.network.values()
-        zeroed: dict[str, Array] = {}
-        for group, units in cuts:
-            gone = np.setdiff1d(np.arange(group.size), units)
-            for (parameter, axis), indices in group.cuts.items():
-                array = zeroed.setdefault(parameter, np.array(values[parameter]))
-                array[(slice(None),) * axis + (indices[gone].reshape(-1),)] = 0
-        masked, cut = self.network.copy(), self.network.copy()
-        masked.apply_([Assigned(parameter=name, values=array) for name, array in zeroed.items()])
-        cut.apply_(pruning.cutting(cuts, graph))
-        expected = masked.predict(self.data.train, most=4)
-        try:
-            found = cut.predict(self.data.train, most=4)
-        except Exception:  # the user's code fixes a size: whatever it raises, this cut is not one it can take
-            return False
-        return _same(expected, found)
+        proven = proven_cuts(step, self.network, self._evidence(step))
+        if not proven.cuts and step.amount > 0:
+            raise PlanError(f"Prune: no channel could be cut; {decide.reasons(proven.skipped)}")
+        self.skipped += proven.skipped
+        self._record(proven.decisions)
 
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""
@@ -345,12 +315,6 @@ class _Run:
         given = self.ledger.given()
         rest = {name: np.array(x) for name, x in self.network.values().items() if name not in given}
         self.ledger = self.ledger.record(*(Assigned(parameter=name, values=x) for name, x in rest.items()))
-
-
-def _same(expected: Array, found: Array) -> bool:
-    """Whether two networks' outputs are equal but for the order of floating-point sums."""
-    scale = max(1.0, float(np.abs(expected).max()))
-    return found.shape == expected.shape and float(np.abs(found - expected).max()) <= _TOLERANCE * scale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

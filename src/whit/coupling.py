@@ -9,16 +9,25 @@ type). An unknown operation freezes what it touches and says so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whit.graph import Graph, Operation
-from whit.labels import NOTHING, Carrier, Labels, compact, is_depthwise
+from whit.graph import Graph
 from whit.ledger import Axis
+from whit.uniting import Uniting
 
-__all__ = ["Coupling", "Group", "couple"]
+__all__ = ["Count", "Coupling", "Group", "couple"]
+
+
+class Count(NamedTuple):
+    """Channels that a number in a module's code may count: in which module, which of its rows of channels, how many."""
+
+    layer: str
+    row: int
+    size: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,15 +37,22 @@ class Group:
     Attributes:
         name: The first layer that makes these channels.
         cuts: For every coupled axis the indices that each unit takes from it, ``(units, indices)``, int64.
+        counts: Where a module's code may count these channels among others, how many each unit is of them.
     """
 
     name: str
     cuts: Mapping[Axis, NDArray[np.int64]]
+    counts: Mapping[Count, NDArray[np.int64]] = field(default_factory=dict[Count, NDArray[np.int64]])
 
     @property
     def size(self) -> int:
         """How many units there are."""
         return len(next(iter(self.cuts.values())))
+
+    @property
+    def signature(self) -> tuple[tuple[Axis, int], ...]:
+        """Which axes it cuts, and how many indices a unit takes from each: no two groups are alike in that."""
+        return tuple((axis, indices.shape[1]) for axis, indices in self.cuts.items())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +71,7 @@ class Coupling:
 def couple(graph: Graph) -> Coupling:
     """Find the groups of coupled channels.
 
-    >>> from whit.graph import Tensor
+    >>> from whit.graph import Operation, Tensor
     >>> shapes = {"x": (1, 3), "a.weight": (8, 3), "h": (1, 8), "b.weight": (2, 8), "y": (1, 2)}
     >>> def role(name): return "parameter" if name.endswith("weight") else "input" if name == "x" else "activation"
     >>> tensors = {name: Tensor(name=name, shape=shape, role=role(name)) for name, shape in shapes.items()}
@@ -68,101 +84,65 @@ def couple(graph: Graph) -> Coupling:
     >>> dict(found.frozen)
     {'b': 'its channels are the output of the network'}
     """
-    carrier = _Cutting(graph)
-    carrier.run()
-    return carrier.coupling()
+    turns: dict[str, int] = {}
+    while True:
+        carrier = Uniting(graph, turns)
+        carrier.run()
+        stuck = {
+            joint.layer: turns.get(joint.layer, 0) + 1
+            for joint in carrier.joints
+            if carrier.is_frozen(joint.labels) and turns.get(joint.layer, 0) + 1 < len(joint.sizes)
+        }
+        if not stuck:
+            return _coupling(carrier)
+        turns |= stuck
 
 
-class _Cutting(Carrier):
-    """Unites the labels of what can only be cut together."""
+def _coupling(carrier: Uniting) -> Coupling:
+    """The classes of labels that are not frozen, those together that are alike."""
+    graph = carrier.graph
+    for key, labels in carrier.axes.items():
+        if not graph.is_parameter(key.parameter):
+            carrier.freeze(labels, f"{key.parameter} is a constant of the graph, not a parameter")
+    members: dict[int, dict[Axis, list[int]]] = {}
+    for key, labels in carrier.axes.items():
+        for index, label in enumerate(carrier.roots(labels).tolist()):
+            members.setdefault(label, {}).setdefault(key, []).append(index)
+    alike: dict[tuple[tuple[Axis, int], ...], list[tuple[int, dict[Axis, list[int]]]]] = {}
+    for root, unit in members.items():
+        if root not in carrier.reasons:
+            alike.setdefault(tuple((key, len(indices)) for key, indices in unit.items()), []).append((root, unit))
+    counts = _counts(carrier)
+    groups: list[Group] = []
+    order = {layer.weight: layer.name for layer in graph.layers()}
+    for signature, units in alike.items():
+        name = _name(signature, order, graph)
+        if name is not None and len(units) > 1:
+            cuts = {key: np.array([unit[key] for _, unit in units], np.int64) for key, _ in signature}
+            met = dict.fromkeys(count for root, _ in units for count in counts.get(root, ()))
+            counted = {count: np.array([counts.get(root, {}).get(count, 0) for root, _ in units]) for count in met}
+            groups.append(Group(name=name, cuts=cuts, counts=counted))
+    places = {name: place for place, name in enumerate(order.values())}
+    groups.sort(key=lambda group: places.get(group.name, len(places)))
+    return Coupling(groups=tuple(groups), frozen=carrier.frozen())
 
-    def _conv(self, operation: Operation) -> None:
-        x, weight = operation.inputs[:2]
-        reason = f"read by {operation.layer or weight} beside channels that cannot be cut"
-        channels = self.along(x, 1, reason)
-        made = self.axis(weight, 0)
-        groups = int(operation.attributes["groups"])
-        if is_depthwise(operation, self.graph):
-            self.unite(made, np.repeat(channels, made.size // channels.size), reason)
-        else:
-            self.unite(channels.reshape(groups, -1), self.axis(weight, 1)[None], reason)
-            # Every group must keep as many channels as the others: cut the same place in each.
-            self.unite(made.reshape(groups, -1), made[None, : made.size // groups], reason)
-        self._matrix_output(operation, made, axis=1)
 
-    def _linear(self, operation: Operation) -> None:
-        x, weight = operation.inputs[:2]
-        reason = f"read by {operation.layer or weight} beside features that cannot be cut"
-        self.unite(self.along(x, -1, reason), self.axis(weight, 1), reason)
-        self._matrix_output(operation, self.axis(weight, 0), axis=len(self.graph.shape(operation.output)) - 1)
+def _counts(carrier: Uniting) -> dict[int, dict[Count, int]]:
+    """By class of labels, where a module's code may count them, and how many they are there."""
+    found: dict[int, dict[Count, int]] = {}
+    known: set[tuple[str, bytes]] = set()
+    for row, (layer, labels) in enumerate(carrier.counts):
+        roots = carrier.roots(labels)
+        if (layer, roots.tobytes()) not in known:
+            known.add((layer, roots.tobytes()))
+            for root, many in zip(*np.unique(roots, return_counts=True), strict=True):
+                found.setdefault(int(root), {})[Count(layer, row, len(labels))] = int(many)
+    return found
 
-    def _embedding(self, operation: Operation) -> None:
-        weight = operation.inputs[1]
-        self.freeze(self.axis(weight, 0), f"{operation.layer or weight} has a row for everything it may be asked for")
-        rank = len(self.graph.shape(operation.output))
-        self._set(operation, self.axis(weight, 1).reshape([1] * (rank - 1) + [-1]))
 
-    def _batch_norm(self, operation: Operation) -> None:
-        channels = self.along(operation.inputs[0], 1, f"normalised by {operation.layer}")
-        for parameter in operation.inputs[1:]:
-            self.unite(channels, self.axis(parameter, 0), f"normalised by {operation.layer} with other channels")
-        self._set(operation, self.labels_of(operation.inputs[0]))
-
-    def _slice(self, operation: Operation) -> None:
-        labels = self.labels_of(operation.inputs[0])
-        if labels.shape[int(operation.attributes["axis"])] > 1:
-            # The bounds are numbers in the user's code, so cutting what they count would move them.
-            self.freeze(labels, f"sliced by fixed bounds in {operation.layer or 'the network'}")
-        super()._slice(operation)
-
-    def _elementwise(self, operation: Operation) -> None:
-        rank = len(self.graph.shape(operation.output))
-        where = f"combined by {operation.kind} in {operation.layer or 'the network'} with values that cannot be cut"
-        united: Labels | None = None
-        fixed: list[tuple[int, ...]] = []
-        for name in operation.inputs:
-            labels = self.labels_of(name)
-            labels = labels.reshape([1] * (rank - labels.ndim) + list(labels.shape))
-            if (labels == NOTHING).all():
-                shape = self.graph.shape(name)
-                fixed.append((1,) * (rank - len(shape)) + shape)
-            elif united is None:
-                united = labels
-            else:
-                self.unite(united, labels, where)
-                united = np.broadcast_arrays(united, labels)[0]
-        if united is None:
-            self._set(operation, np.full([1] * rank, NOTHING))
-            return
-        for shape in fixed:
-            if any(size > 1 and united.shape[axis] > 1 for axis, size in enumerate(shape)):
-                self.freeze(united, where)
-        self._set(operation, compact(united))
-
-    def _other(self, operation: Operation) -> None:
-        self._end(operation, "which whit cannot cut through")
-
-    # What is left.
-
-    def coupling(self) -> Coupling:
-        members: dict[int, dict[Axis, list[int]]] = {}
-        for key, labels in self.axes.items():
-            if not self.graph.is_parameter(key.parameter):
-                self.freeze(labels, f"{key.parameter} is a constant of the graph, not a parameter")
-        for key, labels in self.axes.items():
-            for index, label in enumerate(labels.tolist()):
-                members.setdefault(self.find(label), {}).setdefault(key, []).append(index)
-        alike: dict[tuple[tuple[Axis, int], ...], list[dict[Axis, list[int]]]] = {}
-        for root, unit in members.items():
-            if root not in self.reasons:
-                alike.setdefault(tuple((key, len(indices)) for key, indices in unit.items()), []).append(unit)
-        groups: list[Group] = []
-        order = {layer.weight: layer.name for layer in self.graph.layers()}
-        for signature, units in alike.items():
-            makers = {key.parameter for key, _ in signature if key.axis == 0}
-            name = next((name for weight, name in order.items() if weight in makers), None)
-            if name is not None:
-                cuts = {key: np.array([unit[key] for unit in units], np.int64) for key, _ in signature}
-                groups.append(Group(name=name, cuts=cuts))
-        places = {name: place for place, name in enumerate(order.values())}
-        return Coupling(groups=tuple(sorted(groups, key=lambda group: places[group.name])), frozen=self.frozen())
+def _name(signature: tuple[tuple[Axis, int], ...], order: Mapping[str, str], graph: Graph) -> str | None:
+    """The first layer that makes channels, or else what owns the first matrix that is cut; None without a matrix."""
+    makers = {key.parameter for key, _ in signature if key.axis == 0}
+    matrices = [key.parameter for key, _ in signature if sum(n > 1 for n in graph.shape(key.parameter)) > 1]
+    made = next((name for weight, name in order.items() if weight in makers), None)
+    return made or next((name.rpartition(".")[0] or name for name in matrices), None)

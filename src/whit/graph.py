@@ -4,26 +4,40 @@ Frontends describe a network as a ``Graph``; everything that decides reads it fr
 small and names no framework. An operation that a frontend cannot translate keeps its framework's own name as its
 kind, and whoever meets it treats it as opaque.
 
-===============  =====================================  =============================================
+================== =====================================  ============================================
 kind             inputs                                 attributes
-===============  =====================================  =============================================
+================== =====================================  ============================================
 ``conv``         x, weight, bias or none                ``groups``
 ``linear``       x, weight, bias or none
 ``embedding``    places, weight
 ``batch_norm``   x, weight, bias, mean, variance
-``layer_norm``   x, weight or none, bias or none        over the last axes, with or without taking off the mean
+``layer_norm``   x, weight or none, bias or none        ``axes``, with or without taking off the mean
+``group_norm``   x, weight or none, bias or none        ``groups``
 ``pool``         x                                      averages over windows of the axes after the first two
 ``max_pool``     x
-``mean``         x                                      ``axes``, ``keepdim``
+``mean``         x                                      ``axes``, ``keepdim``; also of what is largest, or the spread
+``sum``          x                                      ``axes``, ``keepdim``; also of magnitudes or squares
 ``concat``       every part                             ``axis``
 ``reshape``      x
 ``permute``      x                                      ``axes``
 ``slice``        x                                      ``axis``, ``start``, ``stop``, ``step``
+``select``       x                                      ``axis``, which goes, and ``index``
+``expand``       x                                      repeats axes of size 1, and adds axes before the others
+``repeat``       x                                      ``times``, by axis
+``gather``       x                                      ``axis``, and ``count`` axes from there on become ``rank``
+``gathered``     x                                      ``times`` channels become one (pixel shuffle)
+``spread``       x                                      a channel becomes ``times``
 ``pad``          x                                      ``axes`` (those that grow), ``value`` (None: those beside)
-``softmax``      x
+``softmax``      x                                      ``axes``
+``mix``          x                                      ``axes``, along which values are mixed
+``contract``     factors                                ``letters``: of each one's axes and of the output's;
+                                                        ``scaled``: by how many features the first has
+``conv_transpose`` x, weight, bias or none              ``groups``
+``lstm`` ...     x, states, parameters                  ``layers``: parameters by layer and direction; ``gru``, ``rnn``
 ``clip``         x                                      ``low``, ``high``, either of them None where there is no bound
+``pointwise``    one or more                            any function of each position by itself that is not below
 ``add`` ...      one or more (see ``ELEMENTWISE``)
-===============  =====================================  =============================================
+================== =====================================  ============================================
 """
 
 from collections.abc import Iterator, Mapping

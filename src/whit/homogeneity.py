@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from whit.graph import Graph, Layer, Operation
-from whit.labels import NOTHING, Carrier, Labels, compact, is_depthwise
+from whit.labels import NOTHING, Carrier, is_depthwise
 from whit.ledger import Span
+from whit.moves import Labels, compact
 
 __all__ = ["Homogeneity", "Scalable", "homogeneity"]
 

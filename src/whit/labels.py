@@ -10,14 +10,13 @@ with the reason.
 from abc import ABC, abstractmethod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from whit.graph import ELEMENTWISE, Graph, Layer, Operation
 from whit.ledger import Axis
+from whit.moves import Labels, compact, expanded, repeated, reshaped, sliced
 
-__all__ = ["NOTHING", "Carrier", "Labels", "compact", "is_depthwise"]
+__all__ = ["NOTHING", "Carrier", "is_depthwise"]
 
-Labels = NDArray[np.int64]
 NOTHING = -1
 """The label of a value that no channel made, or of which nothing is known."""
 
@@ -34,7 +33,7 @@ class Carrier(ABC):
         self.graph = graph
         self.labels: dict[str, Labels] = {}
         self.axes: dict[Axis, Labels] = {}
-        self.parent: list[int] = []
+        self.parent: Labels = np.zeros(0, np.int64)
         self.reasons: dict[int, str] = {}
 
     def run(self) -> None:
@@ -50,17 +49,26 @@ class Carrier(ABC):
         """The label that stands for all that are united with this one."""
         root = label
         while self.parent[root] != root:
-            root = self.parent[root]
+            root = int(self.parent[root])
         while self.parent[label] != root:
-            self.parent[label], label = root, self.parent[label]
+            self.parent[label], label = root, int(self.parent[label])
         return root
+
+    def roots(self, labels: Labels) -> Labels:
+        """Of every label the one that stands for all that it is united with."""
+        if not self.parent.size:
+            return labels
+        known = labels != NOTHING
+        roots = self.parent[np.where(known, labels, 0)]
+        while (higher := self.parent[roots]).tobytes() != roots.tobytes():
+            roots = higher
+        self.parent[labels[known]] = roots[known]
+        return np.where(known, roots, NOTHING)
 
     def unite(self, left: Labels, right: Labels, reason: str) -> None:
         """Unite two label arrays position by position; what meets nothing is frozen for ``reason``."""
-        pairs = np.stack(np.broadcast_arrays(left, right)).reshape(2, -1)
-        for a, b in np.unique(pairs, axis=1).T.tolist():
-            if a == b:
-                continue
+        pairs = np.stack(np.broadcast_arrays(self.roots(left), self.roots(right))).reshape(2, -1)
+        for a, b in np.unique(pairs[:, pairs[0] != pairs[1]], axis=1).T.tolist():
             if NOTHING in (a, b):
                 self.reasons.setdefault(self.find(max(a, b)), reason)
                 continue
@@ -71,16 +79,22 @@ class Carrier(ABC):
 
     def freeze(self, labels: Labels, reason: str) -> None:
         """Say of labels that nothing is to be done with what they stand for."""
-        for label in np.unique(labels).tolist():
-            if label != NOTHING:
-                self.reasons.setdefault(self.find(label), reason)
+        for root in np.unique(self.roots(labels)).tolist():
+            if root != NOTHING:
+                self.reasons.setdefault(root, reason)
+
+    def is_frozen(self, labels: Labels) -> bool:
+        """Whether nothing can be done with any of these labels."""
+        return all(root == NOTHING or root in self.reasons for root in np.unique(self.roots(labels)).tolist())
 
     def frozen(self) -> dict[str, str]:
         """Why nothing is to be done with output channels of a layer, for every layer that has such channels."""
         frozen: dict[str, str] = {}
         for layer in self.graph.layers():
             for label in self.axis(layer.weight, self._making(layer)).tolist():
-                if (root := self.find(label)) in self.reasons:
+                if label == NOTHING:
+                    frozen[layer.name] = "it makes a single channel"
+                elif (root := self.find(label)) in self.reasons:
                     frozen[layer.name] = self.reasons[root]
                     break
         return frozen
@@ -99,9 +113,9 @@ class Carrier(ABC):
         return self.axes[key]
 
     def _new(self, size: int) -> Labels:
-        start = len(self.parent)
-        self.parent.extend(range(start, start + size))
-        return np.arange(start, start + size)
+        made = np.arange(len(self.parent), len(self.parent) + size)
+        self.parent = np.concatenate([self.parent, made])
+        return made
 
     def labels_of(self, name: str) -> Labels:
         """The compact labels of a tensor; a parameter used as a value is labelled on its one long axis."""
@@ -135,6 +149,13 @@ class Carrier(ABC):
                 self._batch_norm(operation)
             case "pool" | "max_pool" | "mean":
                 self._reduce(operation)
+            case kind if kind in ELEMENTWISE:
+                self._elementwise(operation)
+            case _:
+                self._move(operation)
+
+    def _move(self, operation: Operation) -> None:
+        match operation.kind:
             case "concat":
                 self._concat(operation)
             case "reshape":
@@ -144,10 +165,16 @@ class Carrier(ABC):
                 self._set(operation, self.labels_of(operation.inputs[0]).transpose(axes))
             case "slice":
                 self._slice(operation)
+            case "select":
+                labels = sliced(self.labels_of(operation.inputs[0]), *_place(operation))
+                self._set(operation, labels.squeeze(int(operation.attributes["axis"])))
+            case "expand":
+                rank = len(self.graph.shape(operation.output))
+                self._set(operation, expanded(self.labels_of(operation.inputs[0]), rank))
+            case "repeat":
+                self._set(operation, repeated(self.labels_of(operation.inputs[0]), operation.attributes["times"]))
             case "pad":
                 self._pad(operation)
-            case kind if kind in ELEMENTWISE:
-                self._elementwise(operation)
             case _:
                 self._other(operation)
 
@@ -218,22 +245,12 @@ class Carrier(ABC):
         self._set(operation, compact(np.concatenate(full, axis=axis)))
 
     def _reshape(self, operation: Operation) -> None:
-        before = self.graph.shape(operation.inputs[0])
-        after = self.graph.shape(operation.output)
         labels = self.labels_of(operation.inputs[0])
-        if before[:1] == after[:1] and labels.shape[:1] == (1,):
-            before, after = (1, *before[1:]), (1, *after[1:])
-        self._set(operation, compact(np.broadcast_to(labels, before).reshape(after)))
+        before, after = self.graph.shape(operation.inputs[0]), self.graph.shape(operation.output)
+        self._set(operation, reshaped(labels, before, after))
 
     def _slice(self, operation: Operation) -> None:
-        labels = self.labels_of(operation.inputs[0])
-        axis = int(operation.attributes["axis"]) % labels.ndim
-        if labels.shape[axis] > 1:
-            start, stop, step = (int(operation.attributes[key]) for key in ("start", "stop", "step"))
-            index = [slice(None)] * labels.ndim
-            index[axis] = slice(start, stop, step)
-            labels = labels[tuple(index)]
-        self._set(operation, labels)
+        self._set(operation, sliced(self.labels_of(operation.inputs[0]), *_place(operation)))
 
     def _pad(self, operation: Operation) -> None:
         labels = self.labels_of(operation.inputs[0])
@@ -243,13 +260,12 @@ class Carrier(ABC):
         self._set(operation, labels)
 
 
-def compact(labels: Labels) -> Labels:
-    """Size 1 along every axis on which the labels do not vary."""
-    for axis in range(labels.ndim):
-        first = labels.take([0], axis)
-        if labels.shape[axis] > 1 and (labels == first).all():
-            labels = first
-    return labels
+def _place(operation: Operation) -> tuple[int, int, int, int]:
+    """The axis of a slice or of one index, where it starts, stops, and its step."""
+    at = operation.attributes
+    if operation.kind == "select":
+        return int(at["axis"]), int(at["index"]), int(at["index"]) + 1, 1
+    return int(at["axis"]), int(at["start"]), int(at["stop"]), int(at["step"])
 
 
 def _tuple(value: int | bool | tuple[int, ...]) -> tuple[int, ...]:

@@ -73,11 +73,13 @@ class Kept:
         group: Name of the group of coupled channels.
         axes: Indices that stay, int64, rising.
         groups: By weight, the groups that a depthwise convolution has from then on: one for every channel it keeps.
+        sizes: By module, numbers that may count these channels there, each with what it is from then on.
     """
 
     group: str
     axes: Mapping[Axis, NDArray[np.int64]]
     groups: Mapping[str, int] = field(default_factory=dict[str, int])
+    sizes: Mapping[str, Mapping[int, int]] = field(default_factory=dict[str, Mapping[int, int]])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

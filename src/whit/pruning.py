@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whit.allocate import keep_rows, keep_units, keep_weights
-from whit.coupling import Group, couple
+from whit.coupling import Count, Group, couple
 from whit.decide import Skipped, Weight, weights_of
 from whit.formats import Floats
 from whit.graph import Graph, Layer
@@ -20,6 +20,7 @@ from whit.scoring import Asked, Evidence, weigh
 
 __all__ = ["Cut", "channels", "cutting", "mask_weights", "single_weights"]
 
+Signature = tuple[tuple[Axis, int], ...]
 Weigh = Callable[[Collection[Asked]], Mapping[Asked, Floats]]
 
 
@@ -92,7 +93,7 @@ class Cut(NamedTuple):
 
 
 def channels(
-    step: Prune, network: Network, graph: Graph, evidence: Evidence, broken: frozenset[str] = frozenset()
+    step: Prune, network: Network, graph: Graph, evidence: Evidence, broken: frozenset[Signature] = frozenset()
 ) -> tuple[list[Cut], list[Skipped]]:
     """Which channels every group of coupled channels keeps; groups that keep all are left out.
 
@@ -101,7 +102,7 @@ def channels(
         network: As it is now.
         graph: What it computes.
         evidence: What scores may look at.
-        broken: Names of groups that turned out not to be cuttable.
+        broken: Signatures of groups that turned out not to be cuttable.
     """
     groups, uses, skipped = _chosen(step, graph, broken)
     parts = {key: _parts(group, uses[key].score, graph) for key, group in groups.items()}
@@ -124,21 +125,22 @@ def channels(
 
 
 def _chosen(
-    step: Prune, graph: Graph, broken: frozenset[str]
+    step: Prune, graph: Graph, broken: frozenset[Signature]
 ) -> tuple[dict[str, Group], dict[str, Prune], list[Skipped]]:
     """The groups that a step may cut and with which settings, by a key of each; and what it may not, and why."""
     layers = graph.layers()
-    chosen = settings(step, [layer.name for layer in layers])
     coupling = couple(graph)
+    names = [*(layer.name for layer in layers), *(group.name for group in coupling.groups)]
+    chosen = settings(step, list(dict.fromkeys(names)))
     skipped = [
         Skipped(step="prune", layer=name, reason=reason) for name, reason in coupling.frozen.items() if name in chosen
     ]
     groups: dict[str, Group] = {}
     uses: dict[str, Prune] = {}
     for place, group in enumerate(coupling.groups):
-        makers = _makers(group, layers)
+        makers = _makers(group, layers) or [group.name]
         left_alone = [name for name in makers if name not in chosen]
-        if broken.intersection(makers):
+        if group.signature in broken:
             skipped += [Skipped(step="prune", layer=makers[0], reason="the network's code fixes its width")]
         elif left_alone:
             reason = f"its channels are coupled to {left_alone[0]}, which a rule leaves alone"
@@ -153,6 +155,7 @@ def _chosen(
 def cutting(cuts: Sequence[Cut], graph: Graph) -> list[Kept]:
     """The decisions that make cuts one after the other: each speaks of the indices that those before it leave."""
     left: dict[Axis, NDArray[np.int64]] = {}
+    counted: dict[Count, int] = {}
     decisions: list[Kept] = []
     for group, units in cuts:
         removed = np.setdiff1d(np.arange(group.size), units)
@@ -161,8 +164,23 @@ def cutting(cuts: Sequence[Cut], graph: Graph) -> list[Kept]:
             before = left.get(key, np.arange(graph.shape(key.parameter)[key.axis]))
             axes[key] = np.flatnonzero(~np.isin(before, indices[removed]))
             left[key] = before[axes[key]]
-        decisions.append(Kept(group=group.name, axes=axes, groups=_depthwise_groups(axes, graph)))
+        sizes = _sizes(group, removed, counted)
+        decisions.append(Kept(group=group.name, axes=axes, groups=_depthwise_groups(axes, graph), sizes=sizes))
     return decisions
+
+
+def _sizes(group: Group, removed: NDArray[np.int64], counted: dict[Count, int]) -> dict[str, dict[int, int]]:
+    """By module, what becomes of numbers that count channels; ``counted`` is how many there were, and is changed."""
+    sizes: dict[str, dict[int, int]] = {}
+    unclear: set[tuple[str, int]] = set()
+    for count, many in group.counts.items():
+        before = counted.get(count, count.size)
+        after = counted[count] = before - int(many[removed].sum())
+        if after != before and sizes.setdefault(count.layer, {}).setdefault(before, after) != after:
+            unclear.add((count.layer, before))  # it counts different things, so nobody knows which this number is
+    for layer, before in unclear:
+        del sizes[layer][before]
+    return {layer: changes for layer, changes in sizes.items() if changes}
 
 
 def _makers(group: Group, layers: Sequence[Layer]) -> list[str]:

@@ -48,7 +48,7 @@ _FIELDS = {
     "rounded_bias": {"parameter", "weight", "tensor"},
     "assigned": {"parameter"},
 }
-_OPTIONAL = {"masked": {"from"}, "rounded": {"zero_point", "unit"}}
+_OPTIONAL = {"kept": {"sizes"}, "masked": {"from"}, "rounded": {"zero_point", "unit"}}
 
 
 def write_ledger(ledger: Ledger, keep: Keep) -> list[dict[str, Any]]:
@@ -69,10 +69,12 @@ def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> di
                 "made": [list(one) for one in made],
                 "read": [list(one) for one in read],
             }
-        case Kept(group=group, axes=axes, groups=groups):
+        case Kept(group=group, axes=axes, groups=groups, sizes=sizes):
             for indices in axes.values():
                 keep("kept", indices)
-            return {"kind": "kept", "group": group, "axes": [list(key) for key in axes], "groups": dict(groups)}
+            found = {"kind": "kept", "group": group, "axes": [list(key) for key in axes], "groups": dict(groups)}
+            changes = {layer: [list(change) for change in one.items()] for layer, one in sizes.items()}
+            return found | ({"sizes": changes} if changes else {})
         case Masked(parameter=parameter, mask=mask):
             return {"kind": "masked", "parameter": parameter} | _write_mask(mask, rounded.get(parameter), keep)
         case Rounded(parameter=parameter, target=target, shape=sizes):
@@ -245,7 +247,11 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
             return _scaled(fields, fetch)
         case "kept":
             groups = {text(weight): whole(count, low=1) for weight, count in fields["groups"].items()}
-            return Kept(group=text(fields["group"]), axes=_axes(fields["axes"], fetch), groups=groups)
+            sizes = {
+                text(layer): {whole(before, low=1): whole(after, low=1) for before, after in changes}
+                for layer, changes in fields.get("sizes", {}).items()
+            }
+            return Kept(group=text(fields["group"]), axes=_axes(fields["axes"], fetch), groups=groups, sizes=sizes)
         case "masked":
             return _masked(fields, fetch)
         case "rounded":

@@ -1,6 +1,6 @@
 """A module as a graph, read from ``torch.export``; the module itself stays as it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -122,7 +122,8 @@ class Reader:
                 self._add(node, self.names[node], "input")
             elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
                 self.names[node] = str(spec.target).removeprefix("network.")
-                self._add(node, self.names[node], "parameter")
+                kept = spec.persistent is not False and node.meta["val"].is_floating_point()
+                self._add(node, self.names[node], "parameter" if kept else "constant")
             else:
                 self._add(node, self._name(node), "constant")
 
@@ -131,6 +132,8 @@ class Reader:
 
     def _add(self, node: Node, name: str, role: Any) -> None:
         value = node.meta.get("val")
+        if isinstance(value, list | tuple) and value:
+            value = value[0]
         shape = tuple(int(size) for size in value.shape) if isinstance(value, Tensor) else ()
         inner = role == "activation" and name not in self.marked
         self.tensors.setdefault(name, GraphTensor(name=name, shape=shape, role=role, inner=inner))
@@ -140,7 +143,12 @@ class Reader:
         self._add(node, name, "activation")
         if node.target is torch.ops.whit.mark.default and self._name(cast(Node, node.args[0])) == name:
             return []
-        kind, inputs, attributes = translate(node)
+        translated = translate(node)
+        if translated is None:
+            return []
+        kind, inputs, attributes = translated
+        if "layers" in attributes:
+            attributes = {"layers": _named(attributes["layers"], self._name)}
         return [
             Operation(
                 kind=kind,
@@ -150,6 +158,11 @@ class Reader:
                 attributes=attributes,
             )
         ]
+
+
+def _named(value: Any, name: Callable[[Node], str]) -> Any:
+    """Nodes by their names, however they are nested."""
+    return name(value) if isinstance(value, Node) else tuple(_named(one, name) for one in value)
 
 
 def _layer(stack: Mapping[str, tuple[str, Any]] | None) -> str:

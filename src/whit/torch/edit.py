@@ -1,6 +1,7 @@
 """Edits of an eager module, in place: slice its parameters and mend the attributes that carry sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +16,10 @@ from whit.ledger import Assigned, Decision, Folded, Kept, Masked, Rounded, Round
 from whit.torch.activations import activations_of, round_activations_
 
 __all__ = ["apply_", "foldable", "state_of", "tensor_of"]
+
+
+_MENDED = (_ConvNd, nn.Linear, _BatchNorm, nn.RNNBase)
+"""Layers whose sizes are those of their parameters."""
 
 
 def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
@@ -138,6 +143,27 @@ def _cut_(module: nn.Module, decision: Kept) -> None:
             layer.groups = groups
     for owner in touched.values():
         _mend_(owner)
+    for name, sizes in decision.sizes.items():
+        owner = _submodule(module, name)
+        if owner is None:
+            raise WeightsError(f"{type(module).__name__} has no module {name}, whose sizes the decision changes")
+        if not isinstance(owner, _MENDED):
+            _resize_(owner, sizes)
+
+
+def _resize_(owner: nn.Module, sizes: Mapping[int, int]) -> None:
+    """Change the numbers that a module remembers, alone or in a row of numbers."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return sizes.get(value, value)
+        if type(value) is tuple:
+            return tuple(changed(one) for one in cast(tuple[Any, ...], value))
+        return [changed(one) for one in cast(list[Any], value)] if type(value) is list else value
+
+    for name, value in vars(owner).items():
+        if not name.startswith("_"):
+            vars(owner)[name] = changed(value)
 
 
 def _scale_(module: nn.Module, decision: Scaled) -> None:
@@ -157,12 +183,16 @@ def _mend_(layer: nn.Module) -> None:
     """Make the sizes that a layer remembers those of its parameters."""
     match layer:
         case _ConvNd():
-            layer.out_channels, layer.in_channels = layer.weight.shape[0], layer.weight.shape[1] * layer.groups
+            first, second = layer.weight.shape[0], layer.weight.shape[1] * layer.groups
+            layer.out_channels, layer.in_channels = (second, first) if layer.transposed else (first, second)
         case nn.Linear():
             layer.out_features, layer.in_features = layer.weight.shape
         case _BatchNorm():
             first = layer.running_mean if layer.running_mean is not None else layer.weight
             layer.num_features = first.shape[0]
+        case nn.RNNBase():
+            layer.input_size = cast(Tensor, layer.weight_ih_l0).shape[1]
+            layer.hidden_size = cast(Tensor, layer.weight_hh_l0).shape[1]
         case _:
             pass
 

@@ -1,10 +1,13 @@
 """ATen operators in the graph's own vocabulary: one row an operator, nothing framework-specific beyond this file."""
 
 from collections.abc import Callable
+from operator import getitem
 from typing import Any
 
 import torch
 from torch.fx import Node
+
+from whit.torch import contracting
 
 __all__ = ["translate"]
 
@@ -33,25 +36,52 @@ _ELEMENTWISE: dict[str, tuple[str, ...]] = {
             "clone.default",
             "contiguous.default",
             "detach.default",
+            "detach_.default",
             "alias.default",
             "to.dtype",
+            "to.dtype_layout",
+            "to.device",
+            "to.other",
+            "type_as.default",
             "lift_fresh_copy.default",
         ),
     ),
 }
+_POINTWISE = (
+    *("pow.Tensor_Scalar", "pow.Scalar", "rsqrt.default", "sqrt.default", "exp.default", "log.default", "abs.default"),
+    *("sin.default", "cos.default", "erf.default", "reciprocal.default", "softplus.default", "mish.default"),
+    *("mish_.default", "selu.default", "celu.default", "log_sigmoid.default", "square.default"),
+    *("where.self", "where.ScalarOther", "where.ScalarSelf", "masked_fill.Scalar", "masked_fill_.Scalar"),
+    *("masked_fill.Tensor", "maximum.default", "minimum.default", "addcmul.default", "lerp.Scalar", "lerp.Tensor"),
+    *("pow.Tensor_Tensor", "sign.default", "floor.default", "logical_not.default", "bitwise_not.default"),
+    *("clamp_min.default", "clamp_max.default", "clamp_min_.default", "prelu.default"),
+)
 _RESHAPE = (
     *("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int"),
-    *("squeeze.dim", "squeeze.dims", "squeeze.default", "unsqueeze.default"),
+    *("squeeze.dim", "squeeze.dims", "squeeze.default", "unsqueeze.default", "view_as.default", "reshape_as.default"),
+)
+_INTERPOLATE = tuple(
+    f"upsample_{how}.{overload}"
+    for how in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d", "trilinear3d")
+    for overload in ("vec", "default")
 )
 _POOL = tuple(f"{name}{rank}d.default" for rank in (1, 2, 3) for name in ("avg_pool", "adaptive_avg_pool"))
 _MAX_POOL = tuple(f"max_pool{rank}d.default" for rank in (1, 2, 3))
 
 
-def translate(node: Node) -> Translation:
-    """Kind, tensor inputs and attributes of a node; an operator that has no row keeps its ATen name."""
+def translate(node: Node) -> Translation | None:
+    """Kind, tensor inputs and attributes of a node; an operator that has no row keeps its ATen name.
+
+    None for a node that gives a list of parts of its input: each part is an operation of its own.
+    """
+    if node.target is getitem:
+        return part(node)
+    if node.target in _PARTS or node.target in _CHECKS:
+        return None
     rule = _RULES.get(node.target)
-    if rule is not None:
-        return rule(node)
+    found = rule(node) if rule is not None else None
+    if found is not None:
+        return found
     if node.target is torch.ops.whit.mark.default:
         return "identity", node.all_input_nodes, {}
     return str(node.target), node.all_input_nodes, {}
@@ -93,20 +123,134 @@ def _norm(place: int) -> Callable[[Node], Translation]:
 
     def rule(node: Node) -> Translation:
         present = [one for one in (node.args[0], *node.args[place : place + 2]) if isinstance(one, Node)]
-        return "layer_norm", present, {}
+        sizes: Any = node.args[1]
+        rank = _rank(node)
+        return "layer_norm", present, {"axes": tuple(range(rank - len(sizes), rank))}
 
     return rule
 
 
-def _mean(node: Node) -> Translation:
+def _axes(node: Node, place: int) -> tuple[int, ...]:
+    """The axes that an argument names, or all."""
     rank = _rank(node.args[0])  # type: ignore[arg-type]
-    axes = _argument(node, 1, "dim", None)
-    axes = (
-        tuple(range(rank))
-        if axes is None
-        else tuple(axis % rank for axis in ([axes] if isinstance(axes, int) else axes))
+    axes = _argument(node, place, "dim", None)
+    every = range(rank) if axes is None or axes == [] else [axes] if isinstance(axes, int) else axes
+    return tuple(axis % rank for axis in every)
+
+
+def _mean(node: Node) -> Translation:
+    keepdim = bool(_argument(node, 3 if ".correction" in str(node.target) else 2, "keepdim", False))
+    return "mean", node.all_input_nodes, {"axes": _axes(node, 1), "keepdim": keepdim}
+
+
+def _sum(node: Node) -> Translation:
+    """A sum, of absolute values or squares as well: what is zero adds nothing to it."""
+    place = 1 if node.target == _operator("sum.dim_IntList") else 2
+    keepdim = bool(_argument(node, place + 1, "keepdim", False))
+    return "sum", node.all_input_nodes, {"axes": _axes(node, place), "keepdim": keepdim}
+
+
+def _along(kind: str) -> Callable[[Node], Translation]:
+    """What mixes values along axes that its second argument names."""
+    if kind == "softmax":
+        return lambda node: (kind, node.all_input_nodes, {"axes": _axes(node, 1)})
+    place = {_operator("roll.default"): 2}
+    return lambda node: (
+        kind,
+        node.all_input_nodes,
+        {"axes": _rolled(node) if node.target in place else _axes_of(node)},
     )
-    return "mean", node.all_input_nodes, {"axes": axes, "keepdim": bool(_argument(node, 2, "keepdim", False))}
+
+
+def _axes_of(node: Node) -> tuple[int, ...]:
+    return _axes(node, 1) if node.target != _operator("flip.default") else _flipped(node)
+
+
+def _flipped(node: Node) -> tuple[int, ...]:
+    axes: Any = _argument(node, 1, "dims", ())
+    return tuple(axis % _rank(node) for axis in axes)
+
+
+def _rolled(node: Node) -> tuple[int, ...]:
+    axes: Any = _argument(node, 2, "dims", ())
+    return tuple(axis % _rank(node) for axis in axes) or tuple(range(_rank(node)))
+
+
+def _spatial(node: Node) -> Translation:
+    return "mix", [node.args[0]], {"axes": tuple(range(2, _rank(node)))}  # type: ignore[list-item]
+
+
+def _first(kind: str) -> Callable[[Node], Translation]:
+    """Of what reads others for their shapes only."""
+    return lambda node: (kind, [node.args[0]], {})  # type: ignore[list-item]
+
+
+def _transposed(node: Node) -> Translation:
+    return "conv_transpose", _matrix_inputs(node), {"groups": int(_argument(node, 6, "groups", 1))}
+
+
+def _group_norm(node: Node) -> Translation:
+    present = [one for one in (node.args[0], *node.args[2:4]) if isinstance(one, Node)]
+    return "group_norm", present, {"groups": int(node.args[1])}  # type: ignore[arg-type]
+
+
+def _instance_norm(node: Node) -> Translation:
+    """A group for every channel."""
+    present = [one for one in node.args[:3] if isinstance(one, Node)]
+    return "group_norm", present, {"groups": int(node.meta["val"].shape[1])}
+
+
+def _select(node: Node) -> Translation:
+    source: Any = node.args[0]
+    axis, index = int(node.args[1]) % _rank(source), int(node.args[2])  # type: ignore[arg-type]
+    return _selected(source, axis, index)
+
+
+def _selected(source: Node, axis: int, index: int) -> Translation:
+    return "select", [source], {"axis": axis, "index": index % int(source.meta["val"].shape[axis])}
+
+
+def _repeat(node: Node) -> Translation:
+    times: Any = node.args[1]
+    return "repeat", [node.args[0]], {"times": tuple(int(one) for one in times)}  # type: ignore[list-item]
+
+
+def _shuffle(kind: str) -> Callable[[Node], Translation]:
+    return lambda node: (kind, node.all_input_nodes, {"times": int(node.args[1]) ** 2})  # type: ignore[arg-type]
+
+
+def _gather(node: Node) -> Translation | None:
+    """Indices for neighbouring axes; None for those that lie apart, whose axes move to the front."""
+    source: Any = node.args[0]
+    indices: Any = node.args[1]
+    axes = [axis for axis, one in enumerate(indices) if one is not None]
+    if axes != list(range(axes[0], axes[0] + len(axes))):
+        return None
+    rank = len(node.meta["val"].shape) - len(source.meta["val"].shape) + len(axes)
+    return "gather", [source], {"axis": axes[0], "count": len(axes), "rank": rank}
+
+
+def _index_select(node: Node) -> Translation:
+    axis = int(node.args[1]) % _rank(node)  # type: ignore[arg-type]
+    return "gather", [node.args[0]], {"axis": axis, "count": 1, "rank": 1}  # type: ignore[list-item]
+
+
+def _recurrent(kind: str) -> Callable[[Node], Translation | None]:
+    """Its parameters by layer and direction; None where it projects what it hands on."""
+
+    def rule(node: Node) -> Translation | None:
+        x, hidden, parameters, biased, depth, _, _, both = node.args[:8]
+        directions, each = 1 + bool(both), 4 if biased else 2
+        if len(parameters) != depth * directions * each:  # type: ignore[arg-type, operator]
+            return None
+        states = list(hidden) if isinstance(hidden, list | tuple) else [hidden]
+        layers = [
+            [parameters[(row * directions + way) * each :][:each] for way in range(directions)]  # type: ignore[index]
+            for row in range(depth)  # type: ignore[arg-type]
+        ]
+        return kind, [x, *states, *parameters], {"layers": layers}  # type: ignore[list-item, misc]
+
+    return rule
 
 
 def _concat(node: Node) -> Translation:
@@ -136,7 +280,11 @@ def _slice(node: Node) -> Translation:
     start, stop, step = slice(start, stop, step).indices(size)
     if (start, stop, step) == (0, size, 1):
         return "identity", node.all_input_nodes, {}
-    return "slice", node.all_input_nodes, {"axis": int(axis), "start": start, "stop": stop, "step": step}
+    return (
+        "slice",
+        node.all_input_nodes,
+        {"axis": int(axis) % len(value.shape), "start": start, "stop": stop, "step": step},
+    )
 
 
 def _pad(node: Node) -> Translation:
@@ -148,6 +296,22 @@ def _pad(node: Node) -> Translation:
     constant = by_value or _argument(node, 2, "mode", "constant") == "constant"
     attributes = {"axes": tuple(dict.fromkeys(grown)), "value": float(value) if constant else None}
     return "pad", node.all_input_nodes, attributes
+
+
+def part(node: Node) -> Translation:
+    """One of the parts that a node gives, read from what it splits; of several results the first."""
+    source, place = node.args
+    assert isinstance(source, Node)
+    assert isinstance(place, int)
+    if source.target not in _PARTS:
+        return ("identity", [source], {}) if place == 0 else (f"result {place} of {source.target}", [source], {})
+    whole: Any = source.args[0]
+    axis = int(_argument(source, 1 if source.target == _operator("unbind.int") else 2, "dim", 0)) % _rank(whole)
+    if source.target == _operator("unbind.int"):
+        return _selected(whole, axis, place)
+    sizes = [int(one.shape[axis]) for one in source.meta["val"]]
+    start = sum(sizes[:place])
+    return "slice", [whole], {"axis": axis, "start": start, "stop": start + sizes[place], "step": 1}
 
 
 def _clip(low: float | None, high: float | None) -> Callable[[Node], Translation]:
@@ -167,11 +331,11 @@ def _operator(name: str) -> Any:
     return getattr(getattr(_aten, packet, None), overload, None)
 
 
-def _rules() -> dict[Any, Callable[[Node], Translation]]:
-    rules: dict[str, Callable[[Node], Translation]] = {}
+def _rules() -> dict[Any, Callable[[Node], Translation | None]]:
+    rules: dict[str, Callable[[Node], Translation | None]] = {}
     for kind, names in _ELEMENTWISE.items():
         rules |= dict.fromkeys(names, _elementwise(kind))
-    rules |= dict.fromkeys(_RESHAPE, _plain("reshape"))
+    rules |= dict.fromkeys(_RESHAPE, _first("reshape"))
     rules |= dict.fromkeys(_POOL, _plain("pool"))
     rules |= dict.fromkeys(_MAX_POOL, _plain("max_pool"))
     rules |= dict.fromkeys(("relu6.default", "relu6_.default"), _clip(0.0, 6.0))
@@ -179,13 +343,41 @@ def _rules() -> dict[Any, Callable[[Node], Translation]]:
     rules |= dict.fromkeys(("clamp.default", "clamp_.default"), _clip(None, None))
     rules |= dict.fromkeys(("conv1d.default", "conv2d.default", "conv3d.default"), _conv(6))
     rules |= dict.fromkeys(("conv1d.padding", "conv2d.padding", "conv3d.padding"), _conv(6))
-    rules |= dict.fromkeys(("softmax.int", "log_softmax.int"), _plain("softmax"))
+    rules |= dict.fromkeys(
+        ("conv_transpose1d.default", "conv_transpose2d.input", "conv_transpose3d.input"), _transposed
+    )
+    rules |= dict.fromkeys(_POINTWISE, _elementwise("pointwise"))
+    rules |= dict.fromkeys(_INTERPOLATE, _spatial)
+    rules |= dict.fromkeys(("softmax.int", "log_softmax.int"), _along("softmax"))
+    rules |= dict.fromkeys(("cumsum.default", "flip.default", "roll.default"), _along("mix"))
+    rules |= dict.fromkeys(("sum.dim_IntList", "linalg_vector_norm.default", "norm.ScalarOpt_dim"), _sum)
+    rules |= dict.fromkeys(
+        ("amax.default", "amin.default", "max.dim", "min.dim", "var.correction", "std.correction"), _mean
+    )
+    rules |= dict.fromkeys(("matmul.default", "bmm.default", "mm.default"), contracting.matmul)
     rules |= {
         "linear.default": lambda node: ("linear", _matrix_inputs(node), {}),
         "embedding.default": lambda node: ("embedding", [node.args[1], node.args[0]], {}),  # type: ignore[list-item]
         "batch_norm.default": _batch_norm,
         "layer_norm.default": _norm(2),
         "rms_norm.default": _norm(2),
+        "group_norm.default": _group_norm,
+        "instance_norm.default": _instance_norm,
+        "addmm.default": contracting.addmm,
+        "einsum.default": contracting.einsum,
+        "scaled_dot_product_attention.default": contracting.attention,
+        "select.int": _select,
+        "expand.default": _first("expand"),
+        "expand_as.default": _first("expand"),
+        "repeat.default": _repeat,
+        "pixel_shuffle.default": _shuffle("gathered"),
+        "pixel_unshuffle.default": _shuffle("spread"),
+        "index.Tensor": _gather,
+        "index_select.default": _index_select,
+        "lstm.input": _recurrent("lstm"),
+        "gru.input": _recurrent("gru"),
+        "rnn_tanh.input": _recurrent("rnn"),
+        "rnn_relu.input": _recurrent("rnn"),
         "mean.dim": _mean,
         "mean.default": _mean,
         "cat.default": _concat,
@@ -199,3 +391,12 @@ def _rules() -> dict[Any, Callable[[Node], Translation]]:
 
 
 _RULES = _rules()
+_PARTS = {
+    _operator(name)
+    for name in ("chunk.default", "split.Tensor", "split.sizes", "split_with_sizes.default", "unbind.int")
+}
+
+_CHECKS = {
+    _operator(name)
+    for name in ("_assert_tensor_metadata.default", "_assert_scalar.default", "sym_constrain_range_for_size.default")
+}

@@ -1,0 +1,111 @@
+"""Cuts that are proven before they are made: sliced output equals zero-masked output."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whit import pruning
+from whit.data import Array, Samples
+from whit.decide import Skipped
+from whit.graph import Graph
+from whit.ledger import Assigned, Kept
+from whit.network import Network
+from whit.plan import Prune
+from whit.pruning import Cut
+from whit.scoring import Evidence
+
+__all__ = ["Proven", "mask_", "proven_cuts", "same"]
+
+_TOLERANCE = 1e-4
+_SAMPLES = 4
+
+
+class Proven(NamedTuple):
+    """Cuts that hold, the decisions that make them, to be applied in order, and what could not be cut."""
+
+    cuts: list[Cut]
+    decisions: list[Kept]
+    skipped: list[Skipped]
+
+
+def proven_cuts(step: Prune, network: Network, evidence: Evidence) -> Proven:
+    """The cuts that a step with ``unit="channel"`` makes, none of which changes what the channels that stay compute.
+
+    A group whose cut does is left alone, with the reason: its width is a number in the user's code, say.
+    """
+    graph = network.graph()
+    cuts, skipped = pruning.channels(step, network, graph, evidence)
+    proof = _Proof(network, graph, evidence.samples)
+    if not proof.holds(cuts):
+        proof.add(cuts)
+        broken = frozenset(cut.group.signature for cut in proof.broken)
+        cuts, skipped = pruning.channels(step, network, graph, evidence, broken)
+        if not proof.holds(cuts):
+            cuts = proof.sound
+    return Proven(cuts, pruning.cutting(cuts, graph), skipped)
+
+
+class _Proof:
+    """Tries cuts on copies of a network.
+
+    Attributes:
+        sound: Cuts that were added and hold together.
+        broken: Those that do not.
+    """
+
+    def __init__(self, network: Network, graph: Graph, samples: Samples) -> None:
+        self.network = network
+        self.graph = graph
+        self.samples = samples
+        self.sound: list[Cut] = []
+        self.broken: list[Cut] = []
+
+    def holds(self, cuts: Sequence[Cut]) -> bool:
+        """Whether the network with channels cut computes what it computes with the same channels zeroed."""
+        if not cuts:
+            return True
+        expected = self._masked(cuts)
+        try:
+            cut = self.network.copy()
+            cut.apply_(pruning.cutting(cuts, self.graph))
+            found = cut.predict(self.samples, most=_SAMPLES)
+        except Exception:  # the user's code fixes a size: whatever it raises, this cut is not one it can take
+            return False
+        return same(expected, found)
+
+    def _masked(self, cuts: Sequence[Cut]) -> Array:
+        masked = self.network.copy()
+        mask_(masked, cuts)
+        return masked.predict(self.samples, most=_SAMPLES)
+
+    def add(self, cuts: Sequence[Cut]) -> None:
+        """Add the cuts that hold together with those before them, by halves."""
+        if self.holds([*self.sound, *cuts]):
+            self.sound += cuts
+        elif len(cuts) == 1:
+            self.broken += cuts
+        else:
+            self.add(cuts[: len(cuts) // 2])
+            self.add(cuts[len(cuts) // 2 :])
+
+
+def mask_(network: Network, cuts: Sequence[Cut]) -> None:
+    """Make zero, instead of cutting it, all that goes with the units that are cut."""
+    gone: dict[str, list[tuple[int, NDArray[np.int64]]]] = {}
+    for group, units in cuts:
+        removed = np.setdiff1d(np.arange(group.size), units)
+        for (parameter, axis), indices in group.cuts.items():
+            gone.setdefault(parameter, []).append((axis, indices[removed].reshape(-1)))
+    for parameter, axes in gone.items():
+        array = np.array(network.values()[parameter])
+        for axis, indices in axes:
+            array[(slice(None),) * axis + (indices,)] = 0
+        network.apply_([Assigned(parameter=parameter, values=array)])
+
+
+def same(expected: Array, found: Array) -> bool:
+    """Whether two networks' outputs are equal but for the order of floating-point sums."""
+    scale = max(1.0, float(np.abs(expected).max()))
+    return found.shape == expected.shape and float(np.abs(found - expected).max()) <= _TOLERANCE * scale

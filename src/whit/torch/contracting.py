@@ -1,0 +1,59 @@
+"""ATen operators that multiply and sum over axes, each axis with a letter as in Einstein's notation."""
+
+from string import ascii_uppercase
+from typing import Any
+
+from torch.fx import Node
+
+__all__ = ["addmm", "attention", "einsum", "matmul"]
+
+Translation = tuple[str, list[Node], dict[str, Any]]
+
+
+def _rank(node: Any) -> int:
+    return len(node.meta["val"].shape)
+
+
+def matmul(node: Node) -> Translation:
+    """``matmul``, ``bmm`` and ``mm``: vectors, matrices, and batches of them."""
+    left, right = node.args[:2]
+    first = "k" if _rank(left) == 1 else _batch(_rank(left) - 2) + "nk"
+    second = "k" if _rank(right) == 1 else _batch(_rank(right) - 2) + "km"
+    batch = max(_batch(_rank(left) - 2), _batch(_rank(right) - 2), key=len)
+    made = batch + "n" * (_rank(left) > 1) + "m" * (_rank(right) > 1)
+    return "contract", [left, right], {"letters": (first, second, made)}  # type: ignore[list-item]
+
+
+def _batch(count: int) -> str:
+    """Letters of batch axes, which are aligned at their ends."""
+    return ascii_uppercase[::-1][len(ascii_uppercase) - max(count, 0) :]
+
+
+def addmm(node: Node) -> Translation:
+    """A product of matrices with something added, often the bias of a layer."""
+    added, left, right = node.args[:3]
+    letters = ("nm"[2 - _rank(added) :], "nk", "km", "nm")
+    return "contract", [added, left, right], {"letters": letters}  # type: ignore[list-item]
+
+
+def einsum(node: Node) -> Translation | None:
+    """Einstein's notation itself; None where it leaves axes without letters, or repeats one in an input."""
+    equation, inputs = node.args[:2]
+    left, arrow, made = str(equation).replace(" ", "").partition("->")
+    letters = left.split(",")
+    if not arrow or "." in left or any(len(set(one)) < len(one) for one in letters):
+        return None
+    return "contract", list(inputs), {"letters": (*letters, made)}  # type: ignore[arg-type]
+
+
+def attention(node: Node) -> Translation:
+    """Queries, keys, values and what is added to their products; without a scale it is that of their features."""
+    query, key, value = node.args[:3]
+    batch = _batch(_rank(query) - 2)
+    mask: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
+    inputs, letters = [query, key, value], [batch + "nd", batch + "md", batch + "me"]
+    if mask is not None:
+        inputs.append(mask)
+        letters.append((batch + "nm")[-_rank(mask) :])
+    scaled = node.kwargs.get("scale") is None
+    return "contract", inputs, {"letters": (*letters, batch + "ne"), "scaled": scaled}  # type: ignore[dict-item]
