@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from whit import (
+    NM,
+    Block,
     Distill,
     Equalize,
     Finetune,
@@ -43,7 +45,15 @@ def refused(make, message):
         (lambda: Prune(amount=0.5, scope="model"), "Prune(scope='model'): choose one of row, layer, global"),
         (lambda: Prune(amount=0.5, multiple_of=0), "Prune(multiple_of=0): keep a multiple of 1 or more channels"),
         (lambda: Prune(amount=0.5, samples=0), "Prune(samples=0): look at one sample or more"),
-        (lambda: Prune(amount=0.5, unit="channel", scope="row"), 'a row is one channel; take scope="layer"'),
+        (lambda: Prune(amount=0.5, unit="channel", scope="row"), 'it is for weights; take "layer" or "global"'),
+        (lambda: Prune(amount=0.5, unit="channel", compensate=True), "only single weights make up for others so far"),
+        (lambda: Prune(amount=0.5, macs=0.5), "Prune(macs=0.5, unit='weight'): channels are cut until"),
+        (lambda: Prune(amount=0.5, unit="channel", macs=0), "above 0 and at most 1"),
+        (lambda: Prune(amount=0.5, unit=Block(), scope="row"), 'blocks may span rows; take scope="layer"'),
+        (
+            lambda: Prune(amount=0.5, unit=NM(n=1, m=4)),
+            'that unit leaves out 0.75 of every layer; write amount=0.75, scope="layer"',
+        ),
         (lambda: Prune(amount=0.5, score=GeometricMedian()), 'it judges whole channels; take unit="channel", or'),
         (lambda: Magnitude(norm=3), "Magnitude(norm=3): the norm is 1 or 2"),
         (lambda: Quantize(weights=None), "Quantize(weights=None, activations=None) does nothing"),
@@ -155,7 +165,10 @@ def test_a_plan_has_a_step():
 
 @pytest.mark.parametrize("what", ["prune", Int(bits=8), [Quantize()], Prune])
 def test_a_plan_is_made_of_steps(what):
-    refused(lambda: Plan(what), "is not a step; steps are FoldBatchNorm, Equalize, Prune, Quantize and Finetune")
+    refused(
+        lambda: Plan(what),
+        "is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Quantize and Finetune",
+    )
 
 
 @pytest.mark.parametrize("late", [FoldBatchNorm(), Equalize(), Prune(amount=0.5), Prune(amount=0.5, unit="channel")])

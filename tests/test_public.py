@@ -12,6 +12,7 @@ import whit
 PUBLIC = [
     "AWQ",
     "BatchNormScale",
+    "Block",
     "Codebook",
     "CrossLayer",
     "Data",
@@ -27,10 +28,14 @@ PUBLIC = [
     "FoldBatchNorm",
     "GeometricMedian",
     "Gradient",
+    "GroupLasso",
+    "GrowingPenalty",
     "HalfQuadratic",
     "Hessian",
     "Images",
     "Int",
+    "L1",
+    "L2",
     "LAMP",
     "LearnedRounding",
     "Ledger",
@@ -41,6 +46,7 @@ PUBLIC = [
     "Mixed",
     "ModelError",
     "Movement",
+    "NM",
     "Nearest",
     "OptimalBrain",
     "OutputError",
@@ -51,7 +57,9 @@ PUBLIC = [
     "Prune",
     "Quantize",
     "Random",
+    "Regrow",
     "Result",
+    "Rewind",
     "Rule",
     "Samples",
     "SmoothQuant",
@@ -68,6 +76,7 @@ PUBLIC = [
     "runtime",
     "save",
     "save_plan",
+    "schedules",
 ]
 
 MODULES = sorted(

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from whit import (
     AWQ,
+    L1,
     LAMP,
+    Block,
     Codebook,
     CrossLayer,
     Distill,
@@ -20,6 +22,7 @@ from whit import (
     Finetune,
     Float,
     FoldBatchNorm,
+    GrowingPenalty,
     HalfQuadratic,
     Hessian,
     Int,
@@ -34,6 +37,7 @@ from whit import (
     Prune,
     Quantize,
     Random,
+    Rewind,
     Rule,
     SmoothQuant,
     load_plan,
@@ -80,14 +84,15 @@ def rules(use):
 
 @st.composite
 def prunes(draw, unit=None, scope=None, nested=True):
-    unit = unit or draw(st.sampled_from(["weight", "channel"]))
-    scope = scope or draw(st.sampled_from(["layer", "global"]))
+    unit = unit or draw(st.sampled_from(["weight", "channel", Block(rows=2, columns=3)]))
+    scope = scope or draw(st.sampled_from(["layer", "global"] if unit == "channel" else ["layer", "global", "erk"]))
     score = draw(st.sampled_from([Magnitude(norm=1), Magnitude(), Hessian(damping=0.5), LAMP(), Random(seed=3)]))
     return Prune(
         amount=draw(st.floats(0, 1, exclude_max=True)),
         unit=unit,
         score=score,
         scope=scope,
+        macs=draw(st.none() | st.floats(0, 1, exclude_min=True)) if nested and unit == "channel" else None,
         multiple_of=draw(several),
         rules=draw(rules(prunes(unit, scope, nested=False))) if nested else (),
     )
@@ -141,7 +146,9 @@ tunes = st.builds(
     distill=st.none() | st.builds(Distill, weight=st.floats(0, 1, exclude_min=True), temperature=positive),
     seed=st.integers(),
 )
-early = st.lists(st.just(FoldBatchNorm()) | equalizes | prunes() | tunes, max_size=3)
+penalties = st.builds(L1, strength=positive) | st.builds(GrowingPenalty, strength=positive, amount=st.just(0.5))
+driven = st.builds(Finetune, epochs=positive, penalty=penalties)
+early = st.lists(st.sampled_from([FoldBatchNorm(), Rewind()]) | equalizes | prunes() | tunes | driven, max_size=3)
 late = st.lists(quantizes() | tunes, min_size=1, max_size=3)
 
 
@@ -171,7 +178,7 @@ def test_a_table_names_its_kind_and_what_is_not_default(plan):
     for step in plan.steps:
         table = to_table(step)
         assert from_table(table, type(step)) == step
-        assert table.pop("kind") in ("fold_batch_norm", "equalize", "prune", "quantize", "finetune")
+        assert table.pop("kind") in ("fold_batch_norm", "equalize", "prune", "rewind", "quantize", "finetune")
         assert all(getattr(step, name) != getattr(type(step), name, None) for name in table)
 
 
@@ -240,10 +247,13 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ('[[step]]\nkind = "trim"', "step 1: there is no kind 'trim'; whit knows "),
         (
             '[[step]]\nkind = "int"\nbits = 8',
-            "kind 'int' does not fit here; choose fold_batch_norm, equalize, prune, quantize",
+            "kind 'int' does not fit here; choose fold_batch_norm, equalize, prune, regrow, rewind, quantize",
         ),
         ('[[step]]\nkind = "prune"', "step 1: prune needs amount"),
-        ('[[step]]\nkind = "prune"\namount = 0.5\nshare = 1', "prune has no share; it has amount, multiple_of, rules"),
+        (
+            '[[step]]\nkind = "prune"\namount = 0.5\nshare = 1',
+            "prune has no share; it has amount, compensate, macs, multiple_of, rules",
+        ),
         ('[[step]]\nkind = "prune"\namount = 2', "step 1: Prune(amount=2): the share to remove lies in [0, 1)"),
         ('[[step]]\nkind = "prune"\namount = "half"', "prune.amount = 'half': expected float, not str"),
         ('[[step]]\nkind = "prune"\namount = true', "prune.amount = True: expected float, not bool"),

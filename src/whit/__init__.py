@@ -1,6 +1,6 @@
 """whit: a trained network and a plan in; a network every whit as good and a fraction of the size out, with proof."""
 
-from whit import formats, runtime
+from whit import formats, runtime, schedules
 from whit.compress import Result, compress
 from whit.data import Data, Images, Samples
 from whit.errors import (
@@ -18,7 +18,8 @@ from whit.formats import Codebook, Float, Int
 from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
-from whit.plan import Distill, Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Rule
+from whit.penalties import L1, L2, GroupLasso, GrowingPenalty
+from whit.plan import Distill, Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Rule
 from whit.quantizers import HalfQuadratic, LearnedRounding, Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
@@ -38,11 +39,16 @@ from whit.scores import (
 )
 from whit.target import Target
 from whit.toml import load_plan, save_plan
+from whit.units import NM, Block
 
 __all__ = [
     "AWQ",
+    "L1",
+    "L2",
     "LAMP",
+    "NM",
     "BatchNormScale",
+    "Block",
     "Codebook",
     "CrossLayer",
     "Data",
@@ -58,6 +64,8 @@ __all__ = [
     "FoldBatchNorm",
     "GeometricMedian",
     "Gradient",
+    "GroupLasso",
+    "GrowingPenalty",
     "HalfQuadratic",
     "Hessian",
     "Images",
@@ -81,7 +89,9 @@ __all__ = [
     "Prune",
     "Quantize",
     "Random",
+    "Regrow",
     "Result",
+    "Rewind",
     "Rule",
     "Samples",
     "SmoothQuant",
@@ -98,4 +108,5 @@ __all__ = [
     "runtime",
     "save",
     "save_plan",
+    "schedules",
 ]

@@ -1,7 +1,7 @@
 """One amount or budget spread over layers: what goes and what each may take, given what everything is worth."""
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from whit import _core
 from whit.errors import PlanError
 from whit.formats import Floats
 
-__all__ = ["Option", "choose", "keep_rows", "keep_units", "keep_weights"]
+__all__ = ["Option", "choose", "erk", "keep_rows", "keep_units", "keep_weights"]
 
 _MOST_PARTS = 1 << 17
 """Partial choices that are followed at once."""
@@ -70,6 +70,32 @@ def keep_rows(
         found = np.stack([_core.prune(row, round(amounts[name] * row.size)) for row in rows])
         masks[name] = np.ascontiguousarray(np.moveaxis(found.reshape(first.shape), 0, axes[name]))
     return masks
+
+
+def erk(shapes: Mapping[str, tuple[int, ...]], amounts: Mapping[str, float]) -> dict[str, float]:
+    """What to remove of each layer, so that it keeps a share in proportion to ``sum(shape) / prod(shape)``.
+
+    The Erdos-Renyi kernel of Evci et al. (2020): of all layers with the same amount, that share goes over all; layers
+    that would keep more than everything keep everything.
+
+    >>> found = erk({"small": (4, 4), "large": (40, 40)}, {"small": 0.5, "large": 0.5})
+    >>> {name: round(amount, 3) for name, amount in found.items()}
+    {'small': 0.0, 'large': 0.505}
+    """
+    found: dict[str, float] = {}
+    for names in _pools(amounts, together=True):
+        sizes = {name: prod(shapes[name]) for name in names}
+        kept = (1 - amounts[names[0]]) * sum(sizes.values())
+        free, dense = list(names), 0
+        while free:
+            share = (kept - dense) / sum(sum(shapes[name]) for name in free)
+            full = [name for name in free if share * sum(shapes[name]) >= sizes[name]]
+            found |= {name: max(0.0, 1 - share * sum(shapes[name]) / sizes[name]) for name in free}
+            if not full:
+                break
+            dense += sum(sizes[name] for name in full)
+            free = [name for name in free if name not in full]
+    return found
 
 
 def keep_units(

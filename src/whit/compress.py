@@ -10,17 +10,18 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 
 from whit import decide, measure, pruning, store
+from whit.compensating import compensated
 from whit.data import Array, Data, as_data
 from whit.decide import Skipped
 from whit.equalize import equalize
 from whit.errors import ModelError, PlanError, listed
 from whit.frontends import network_of
-from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
+from whit.ledger import Assigned, Decision, Ledger, Masked, Rounded, RoundedActivation
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric, named
 from whit.mixing import LayerBits, mix
 from whit.network import Network
-from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Step
 from whit.pricing import reach
 from whit.progress import Progress
 from whit.proof import proven_cuts, same
@@ -213,14 +214,21 @@ class _Run:
                 self._record(decide.folds(self.network))
             case Equalize():
                 self._equalize(step)
-            case Prune(unit="weight"):
+            case Prune(unit="channel"):
+                self._cut(step)
+            case Prune():
                 masks, skipped = pruning.single_weights(step, self.network, self.ledger, self._evidence(step))
                 if not masks:
                     raise PlanError(f"Prune: no weight could be pruned; {decide.reasons(skipped)}")
                 self.skipped += skipped
-                self._record(masks)
-            case Prune():
-                self._cut(step)
+                self._mask(masks, step)
+            case Regrow():
+                self.ledger = self.ledger.unmask(pruning.regrown(step, self.network, self.ledger, self._evidence(step)))
+            case Rewind():
+                given = self.original.copy()
+                given.apply_(self.ledger.structure)
+                values = [Assigned(parameter=name, values=np.array(x)) for name, x in given.values().items()]
+                self._record([*values, *self.ledger.masks().values()])
             case Quantize():
                 decisions, skipped = self._rounding(step)
                 if not decisions:
@@ -237,7 +245,7 @@ class _Run:
                     )
                 )
 
-    def _evidence(self, step: Prune) -> Evidence:
+    def _evidence(self, step: Prune | Regrow) -> Evidence:
         """What the scores of a step may look at."""
         return Evidence(samples=self.data.train, most=step.samples, loss=self.metric.loss, start=self.start)
 
@@ -300,6 +308,16 @@ class _Run:
             )
         self.skipped += skipped
         self._record(decisions)
+
+    def _mask(self, masks: Sequence[Masked], step: Prune) -> None:
+        """Mask weights, and have those that stay make up for them if the step says so."""
+        made: list[Assigned] = []
+        if step.compensate:
+            standing = self.ledger.record(*masks).masks()
+            chosen = {one.parameter: standing[one.parameter] for one in masks}
+            made, skipped = compensated(chosen, self.network, self._evidence(step))
+            self.skipped += skipped
+        self._record([*masks, *made])
 
     def _cut(self, step: Prune) -> None:
         """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""

@@ -3,11 +3,11 @@
 The ledger, replayed on a fresh instance of the user's own class, rebuilds the compressed network. Structural decisions
 (``Folded``, ``Scaled``, ``Kept``) are replayed in the order in which they were made. Decisions on the values of one
 tensor (``Masked``, ``Rounded``, ``RoundedActivation``, ``RoundedBias``, ``Assigned``) stand once a tensor, as decided
-last, in the shapes that the structure leaves; they are replayed after it. A mask only ever grows: what was masked stays
-masked.
+last, in the shapes that the structure leaves; they are replayed after it. A mask only ever grows, what was masked stays
+masked, unless weights are given back on purpose (``Ledger.unmask``).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,6 +31,7 @@ __all__ = [
     "Scaled",
     "Span",
     "matrix",
+    "unmatrix",
 ]
 
 
@@ -175,8 +176,7 @@ class Rounded:
 
     def shaped(self, matrix: NDArray[Number]) -> NDArray[Number]:
         """A matrix of one row an output channel in the weight's own shape."""
-        rest = self.shape[: self.axis] + self.shape[self.axis + 1 :]
-        return np.ascontiguousarray(np.moveaxis(matrix.reshape(self.shape[self.axis], *rest), 0, self.axis))
+        return unmatrix(matrix, self.shape, self.axis)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -292,6 +292,12 @@ class Ledger:
         ordered = sorted(values.values(), key=lambda decision: order.index(type(decision)))
         return Ledger(structure=tuple(structure), values=tuple(ordered))
 
+    def unmask(self, masks: Sequence[Masked]) -> "Ledger":
+        """The ledger with these masks in place of its own, which is how weights come back."""
+        other = {decision.parameter: decision for decision in masks}
+        values = (other.get(one.parameter, one) if isinstance(one, Masked) else one for one in self.values)
+        return replace(self, values=tuple(values))
+
     def masks(self) -> dict[str, Masked]:
         """Masks by parameter."""
         return {decision.parameter: decision for decision in self.values if isinstance(decision, Masked)}
@@ -321,6 +327,12 @@ def matrix(weights: NDArray[Any], axis: int = 0) -> Floats:
     """A weight as a matrix ``(weights.shape[axis], -1)``, one row an output channel, float32."""
     rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
     return np.ascontiguousarray(rows, np.float32)
+
+
+def unmatrix(rows: NDArray[Number], shape: tuple[int, ...], axis: int = 0) -> NDArray[Number]:
+    """The weight of this shape of which ``matrix`` makes these rows."""
+    rest = shape[:axis] + shape[axis + 1 :]
+    return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[axis], *rest), 0, axis))
 
 
 def _holding(decision: _Value, old: _Value | None) -> _Value:

@@ -14,12 +14,27 @@ from typing import Literal, TypeVar
 from whit.errors import PlanError, listed
 from whit.formats import Format, Int
 from whit.mixed import Mixed
+from whit.penalties import Penalty
 from whit.quantizers import Nearest, OptimalBrain, Quantizer
 from whit.ranges import MinMax, Range
 from whit.scalings import CrossLayer, Scaling
-from whit.scores import Magnitude, Score
+from whit.scores import Gradient, Magnitude, Score
+from whit.units import NM, Block
 
-__all__ = ["Distill", "Equalize", "Finetune", "FoldBatchNorm", "Plan", "Prune", "Quantize", "Rule", "Step", "settings"]
+__all__ = [
+    "Distill",
+    "Equalize",
+    "Finetune",
+    "FoldBatchNorm",
+    "Plan",
+    "Prune",
+    "Quantize",
+    "Regrow",
+    "Rewind",
+    "Rule",
+    "Step",
+    "settings",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,23 +91,32 @@ class Prune:
 
     Attributes:
         amount: Share to remove, from 0 up to but not including 1.
-        unit: Single ``"weight"``s become zero and stay zero (for bytes); whole ``"channel"``s, with everything coupled
-            to them, are cut out of the network (for time).
+        unit: Single ``"weight"``s become zero and stay zero (for bytes), or ``Block``s of them, or all but ``n`` of
+            every ``m`` (``NM``); whole ``"channel"``s, with everything coupled to them, are cut out of the network (for
+            time).
         score: What each is worth.
         scope: Take the share from every ``"layer"`` alike, of single weights from every ``"row"`` of one (all that
             makes an output channel), or take the lowest scores of the whole network (``"global"``; single weights only
-            mean the same thing across layers when the layers are scaled alike).
+            mean the same thing across layers when the layers are scaled alike). ``"erk"`` takes more from large
+            layers: a layer keeps a share in proportion to the sum of its sizes over their product (Evci et al. 2020).
+        macs: With channels: cut only so far that the network takes this share of its multiply-accumulates, and all
+            groups as far, in shares of their amount.
         multiple_of: With channels: how many are kept is rounded up to a multiple of this, for runtimes that work on
             that many at a time.
+        compensate: Single weights that stay make up for those that go, layer after layer, as well as can be without
+            training: the update of Optimal Brain Surgeon (Hassibi and Stork 1993). Best after ``FoldBatchNorm``, which
+            gives layers biases that make up for means.
         samples: How many training samples scores look at, at most, of those that do.
         rules: Other settings for some layers.
     """
 
     amount: float
-    unit: Literal["weight", "channel"] = "weight"
+    unit: Literal["weight", "channel"] | NM | Block = "weight"
     score: Score = Magnitude()
-    scope: Literal["row", "layer", "global"] = "layer"
+    scope: Literal["row", "layer", "global", "erk"] = "layer"
+    macs: float | None = None
     multiple_of: int = 1
+    compensate: bool = False
     samples: int = 512
     rules: tuple[Rule, ...] = ()
 
@@ -101,26 +125,75 @@ class Prune:
             raise PlanError(
                 f"Prune(amount={self.amount}): the share to remove lies in [0, 1); for half of them write 0.5"
             )
-        _choice("Prune", "unit", self.unit, ("weight", "channel"))
-        _choice("Prune", "scope", self.scope, ("row", "layer", "global"))
-        if self.unit == "channel" and self.scope == "row":
-            raise PlanError('Prune(unit="channel", scope="row"): a row is one channel; take scope="layer"')
-        if self.unit == "weight" and self.score.whole:
-            raise PlanError(
-                f'Prune(unit="weight", score={self.score}): it judges whole channels; take unit="channel", or '
-                "score=Magnitude()"
-            )
+        self._check_unit()
         if self.samples < 1:
             raise PlanError(f"Prune(samples={self.samples}): look at one sample or more")
         if self.multiple_of < 1:
             raise PlanError(f"Prune(multiple_of={self.multiple_of}): keep a multiple of 1 or more channels")
         _same_kind(self)
         for rule in self.rules:
+            if isinstance(rule.use, Prune) and rule.use.macs is not None:
+                raise PlanError(f"the rule for {rule.layers!r} has macs of its own; a network has one budget")
             if isinstance(rule.use, Prune) and (rule.use.unit, rule.use.scope) != (self.unit, self.scope):
                 raise PlanError(
                     f"the rule for {rule.layers!r} prunes {rule.use.unit}s by {rule.use.scope}, its step "
                     f"{self.unit}s by {self.scope}: write two steps instead"
                 )
+
+    def _check_unit(self) -> None:
+        """Raise ``PlanError`` for settings that are not for the unit."""
+        if not isinstance(self.unit, NM | Block):
+            _choice("Prune", "unit", self.unit, ("weight", "channel"))
+        _choice("Prune", "scope", self.scope, ("row", "layer", "global", "erk"))
+        if self.unit == "channel" and self.scope in ("row", "erk"):
+            raise PlanError(f'Prune(unit="channel", scope="{self.scope}"): it is for weights; take "layer" or "global"')
+        if isinstance(self.unit, NM) and (self.scope != "layer" or abs(self.amount - self.unit.amount) > 1e-9):
+            raise PlanError(
+                f"Prune(amount={self.amount}, unit={self.unit}, scope={self.scope!r}): that unit leaves out "
+                f'{self.unit.amount:g} of every layer; write amount={self.unit.amount:g}, scope="layer"'
+            )
+        if isinstance(self.unit, Block) and self.scope == "row":
+            raise PlanError(f'Prune(unit={self.unit}, scope="row"): blocks may span rows; take scope="layer"')
+        if self.unit != "channel" and self.score.whole:
+            raise PlanError(
+                f'Prune(unit="weight", score={self.score}): it judges whole channels; take unit="channel", or '
+                "score=Magnitude()"
+            )
+        if self.unit == "channel" and self.compensate:
+            raise PlanError('Prune(unit="channel", compensate=True): only single weights make up for others so far')
+        if self.macs is not None and not (0 < self.macs <= 1 and self.unit == "channel"):
+            raise PlanError(
+                f"Prune(macs={self.macs}, unit={self.unit!r}): channels are cut until a share of the "
+                'multiply-accumulates is left, above 0 and at most 1; take unit="channel"'
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Regrow:
+    """Give back some of the weights that are masked: they are zero still, and trained again by the next ``Finetune``.
+
+    Attributes:
+        amount: How many, as a share of all weights of a layer; 1 for all that are masked.
+        score: What each is worth; those worth most come back.
+        samples: How many training samples the score looks at, at most.
+    """
+
+    amount: float
+    score: Score = Gradient()
+    samples: int = 512
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount <= 1:
+            raise PlanError(f"Regrow(amount={self.amount}): the share to give back lies in [0, 1]")
+        if self.score.whole:
+            raise PlanError(f"Regrow(score={self.score}): it judges whole channels; take score=Gradient()")
+        if self.samples < 1:
+            raise PlanError(f"Regrow(samples={self.samples}): look at one sample or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rewind:
+    """Go back to the values of the network that was given; what was folded, scaled, cut and masked stays so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -300,6 +373,8 @@ class Finetune:
         batch_size: Samples a step.
         optimizer: ``"adamw"`` or ``"sgd"`` with Nesterov momentum 0.9.
         weight_decay: Decoupled with AdamW, on weight matrices only.
+        penalty: Drives weights or channels to zero, for a ``Prune`` that follows: ``L1``, ``L2``, ``GroupLasso`` or
+            ``GrowingPenalty``; not after ``Quantize``.
         loss: On the targets; None takes the metric's own (cross entropy for accuracy).
         distill: Learn from the original network. None does so after ``Quantize``, as ``Distill()``, unless ``loss`` is
             given, and before it learns from the targets alone; ``Distill(weight=0.0)`` always learns from these.
@@ -317,6 +392,7 @@ class Finetune:
     weight_decay: float = 0.0
     loss: Literal["cross_entropy", "mean_squared_error", "mean_absolute_error"] | None = None
     distill: Distill | None = None
+    penalty: Penalty | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -356,7 +432,7 @@ class Finetune:
         return replace(self, distill=distill if distill is not None and distill.weight > 0 else None)
 
 
-Step = FoldBatchNorm | Equalize | Prune | Quantize | Finetune
+Step = FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Quantize | Finetune
 _Selective = TypeVar("_Selective", Prune, Quantize)
 
 
@@ -378,7 +454,8 @@ class Plan:
         for step in steps:
             if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] (not all callers are typed)
                 raise PlanError(
-                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Quantize and Finetune"
+                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Quantize and "
+                    "Finetune"
                 )
         quantized: Quantize | None = None
         for place, step in enumerate(steps, 1):
@@ -387,12 +464,20 @@ class Plan:
                     f"step {place} (Finetune with trains={step.trains!r}, rate={step.rate}) needs codes, which only "
                     "Quantize makes. Put it after Quantize"
                 )
-            if quantized is not None and isinstance(step, FoldBatchNorm | Equalize | Prune):
+            if quantized is not None and isinstance(step, Finetune) and step.penalty is not None:
+                raise PlanError(
+                    f"step {place} (Finetune with {step.penalty}) comes after Quantize: codes cannot shrink little by "
+                    "little. Put it before Quantize"
+                )
+            if quantized is not None and isinstance(step, FoldBatchNorm | Equalize | Prune | Regrow | Rewind):
                 raise PlanError(
                     f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "
                     "already rounded. Put it before Quantize"
                 )
-            if isinstance(step, Prune):
+            masks = [one for one in steps[: place - 1] if isinstance(one, Prune) and one.unit != "channel"]
+            if isinstance(step, Regrow) and not masks:
+                raise PlanError(f"step {place} (Regrow) gives back what Prune masked, and no weight was; put it after")
+            if isinstance(step, Prune | Regrow):
                 _check_start(step, place, steps[: place - 1])
             if isinstance(step, Quantize):
                 quantized = step
@@ -435,7 +520,7 @@ def _choice(step: str, name: str, value: object, choices: tuple[str, ...]) -> No
 
 def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
     """Raise ``PlanError`` for binary weights that were pruned; with rules in either step only the layers can tell."""
-    pruned = any(isinstance(one, Prune) and one.unit == "weight" and not one.rules and one.amount for one in before)
+    pruned = any(isinstance(one, Prune) and one.unit != "channel" and not one.rules and one.amount for one in before)
     if pruned and step.weights is not None and not step.weights.has_zero and not step.rules:
         raise PlanError(
             f"Quantize(weights={step.weights}) has no zero for the weights that Prune leaves out; take "
@@ -443,18 +528,20 @@ def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
         )
 
 
-def _check_start(step: Prune, place: int, before: tuple[Step, ...]) -> None:
+def _check_start(step: Prune | Regrow, place: int, before: tuple[Step, ...]) -> None:
     """Raise ``PlanError`` for a score that looks at a training, where none stands right before."""
-    uses = (step, *(rule.use for rule in step.rules if isinstance(rule.use, Prune)))
+    rules = step.rules if isinstance(step, Prune) else ()
+    uses = (step, *(rule.use for rule in rules if isinstance(rule.use, Prune)))
     needing = next((use.score for use in uses if "start" in use.score.needs), None)
     for one in reversed(before) if needing is not None else ():
         if isinstance(one, Finetune):
             return
-        if not (isinstance(one, Prune) and one.unit == "weight"):
+        if not ((isinstance(one, Prune) and one.unit != "channel") or isinstance(one, Regrow)):
             break
     if needing is not None:
         raise PlanError(
-            f"step {place} (Prune with {needing}) looks at what a training moved; put a Finetune right before it"
+            f"step {place} ({type(step).__name__} with {needing}) looks at what a training moved; put a Finetune right "
+            "before it"
         )
 
 

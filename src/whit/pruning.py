@@ -6,21 +6,26 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from whit.allocate import keep_rows, keep_units, keep_weights
+from whit.allocate import erk, keep_rows, keep_units, keep_weights
 from whit.coupling import Count, Group, couple
 from whit.decide import Skipped, Weight, weights_of
+from whit.errors import PlanError
 from whit.formats import Floats
 from whit.graph import Graph, Layer
 from whit.labels import is_depthwise
-from whit.ledger import Axis, Kept, Ledger, Masked
+from whit.ledger import Axis, Kept, Ledger, Masked, matrix, unmatrix
 from whit.network import Network
-from whit.plan import Prune, settings
+from whit.plan import Prune, Regrow, settings
 from whit.scores import Known, Score
 from whit.scoring import Asked, Evidence, weigh
+from whit.units import NM, Block
 
-__all__ = ["Cut", "channels", "cutting", "mask_weights", "single_weights"]
+__all__ = ["Cut", "channels", "cutting", "macs_after", "mask_weights", "regrown", "single_weights"]
 
 Signature = tuple[tuple[Axis, int], ...]
+_HALVINGS = 16
+"""Of the share of an amount that reaches a budget: fewer than one channel in 65,536 is left open."""
+Mask = NDArray[np.bool_]
 Weigh = Callable[[Collection[Asked]], Mapping[Asked, Floats]]
 
 
@@ -35,7 +40,7 @@ def single_weights(
 def mask_weights(
     step: Prune, weights: Sequence[Weight], weighed: Weigh | None = None, ledger: Ledger | None = None
 ) -> tuple[list[Masked], list[Skipped]]:
-    """Masks over the weights that a step with ``unit="weight"`` prunes, and the layers that could not be judged.
+    """Masks over the weights that a step prunes, and the layers that could not be judged.
 
     Args:
         step: With its rules.
@@ -64,12 +69,38 @@ def mask_weights(
         else:
             scores[weight.parameter] = score
     amounts = {name: uses[name].amount for name in scores}
-    if step.scope == "row":
-        axes = {weight.parameter: weight.axis for weight in weights}
-        masks = keep_rows(scores, amounts, axes)
-    else:
-        masks = keep_weights(scores, amounts, together=step.scope == "global")
+    axes = {weight.parameter: weight.axis for weight in weights}
+    masks = _masks(step, scores, amounts, axes, {name: uses[name].score for name in scores})
     return [Masked(parameter=name, mask=mask) for name, mask in masks.items()], skipped
+
+
+def _masks(
+    step: Prune,
+    scores: Mapping[str, Floats],
+    amounts: Mapping[str, float],
+    axes: Mapping[str, int],
+    judges: Mapping[str, Score],
+) -> Mapping[str, Mask]:
+    """Masks from scores of single weights, for the unit and scope of a step."""
+    if isinstance(step.unit, NM):
+        return {name: step.unit.keep(score, axes[name]) for name, score in scores.items()}
+    if step.scope == "erk":
+        amounts = erk({name: score.shape for name, score in scores.items()}, amounts)
+    together = step.scope == "global"
+    if isinstance(step.unit, Block):
+        rows = {name: matrix(score, axes[name]) for name, score in scores.items()}
+        kept = keep_weights(
+            {name: step.unit.worth(judges[name], found) for name, found in rows.items()}, amounts, together=together
+        )
+        return {
+            name: unmatrix(
+                step.unit.spread(kept[name], (found.shape[0], found.shape[1])), scores[name].shape, axes[name]
+            )
+            for name, found in rows.items()
+        }
+    if step.scope == "row":
+        return keep_rows(scores, amounts, axes)
+    return keep_weights(scores, amounts, together=together)
 
 
 def _plain(asked: Sequence[Asked], weights: Sequence[Weight]) -> dict[Asked, Floats]:
@@ -83,6 +114,24 @@ def _unseen(score: Score) -> str:
     if score.reads == "scales":
         return "no batch normalisation scales its channels"
     return f"{type(score).__name__} could not see what it reads; give it another score by a rule, such as Magnitude()"
+
+
+def regrown(step: Regrow, network: Network, ledger: Ledger, evidence: Evidence) -> list[Masked]:
+    """Masks that leave out fewer weights than the ledger's: of what is masked, what scores highest comes back."""
+    masks = ledger.masks()
+    found = weigh([(name, step.score) for name in masks], network, evidence) if step.amount < 1 else {}
+    given: list[Masked] = []
+    for name, masked in masks.items():
+        gone = int((~masked.mask).sum())
+        count = min(gone, round(step.amount * masked.mask.size))
+        score = found.get((name, step.score))
+        if score is None and 0 < count < gone:
+            raise PlanError(f"Regrow: {name}: {_unseen(step.score)}")
+        # Kept weights are worth more than any, so that all but the lowest of the masked stay or come back.
+        worth = np.where(masked.mask, np.inf, 0.0 if score is None else score).astype(np.float32)
+        kept = keep_weights({name: worth}, {name: (gone - count) / masked.mask.size}, together=False)[name]
+        given.append(Masked(parameter=name, mask=kept))
+    return given
 
 
 class Cut(NamedTuple):
@@ -115,13 +164,45 @@ def channels(
             scores[key] = score.units([_rows(found[cut.parameter, score], cut.axis, group.cuts[cut]) for cut in seen])
         else:
             skipped.append(Skipped(step="prune", layer=group.name, reason=_unseen(score)))
-    kept = keep_units(
-        scores,
-        {key: uses[key].amount for key in scores},
-        {key: uses[key].multiple_of for key in scores},
-        together=step.scope == "global",
-    )
-    return [Cut(groups[key], units) for key, units in kept.items() if units.size < groups[key].size], skipped
+
+    def at(share: float) -> list[Cut]:
+        """The cuts with this share of every amount."""
+        amounts = {key: share * uses[key].amount for key in scores}
+        multiples = {key: uses[key].multiple_of for key in scores}
+        kept = keep_units(scores, amounts, multiples, together=step.scope == "global")
+        return [Cut(groups[key], units) for key, units in kept.items() if units.size < groups[key].size]
+
+    return (at(1.0) if step.macs is None else _within(step.macs, at, graph)), skipped
+
+
+def _within(budget: float, at: Callable[[float], list[Cut]], graph: Graph) -> list[Cut]:
+    """The cuts that remove least of those that leave no more than a share of the multiply-accumulates."""
+    most = budget * graph.macs()
+    if macs_after(at(1.0), graph) > most:
+        raise PlanError(
+            f"Prune(macs={budget}): cut as far as its amount allows, the network still takes "
+            f"{macs_after(at(1.0), graph) / graph.macs():.3f} of its multiply-accumulates; give it a larger amount"
+        )
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if macs_after(at(middle), graph) <= most else (middle, high)
+    return at(high)
+
+
+def macs_after(cuts: Sequence[Cut], graph: Graph) -> float:
+    """The multiply-accumulates of a network once channels are cut, for one sample."""
+    gone: dict[Axis, int] = {}
+    for group, units in cuts:
+        for key, indices in group.cuts.items():
+            gone[key] = gone.get(key, 0) + (group.size - units.size) * indices.shape[1]
+    total = 0.0
+    for operation in graph.operations:
+        macs = float(graph.macs_of(operation))
+        for axis, size in enumerate(graph.shape(operation.inputs[1])[:2] if macs else ()):
+            macs *= 1 - gone.get(Axis(operation.inputs[1], axis), 0) / size
+        total += macs
+    return total
 
 
 def _chosen(

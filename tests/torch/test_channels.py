@@ -13,6 +13,7 @@ from whit import pruning
 from whit.coupling import couple
 from whit.data import Samples
 from whit.decide import Skipped
+from whit.errors import PlanError
 from whit.ledger import Axis, Kept
 from whit.plan import Prune, Rule
 from whit.scoring import Evidence
@@ -257,6 +258,34 @@ def test_kept_channels_are_rounded_up_to_a_multiple() -> None:
     kept = {decision.group: decision for decision in decisions}
     assert kept["inner"].axes[Axis("inner.weight", 0)].size == 4
     assert kept["stem"].axes[Axis("stem.weight", 0)].size == 4
+
+
+@pytest.mark.parametrize("make", EVERY)
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_channels_are_cut_until_the_network_takes_a_share_of_its_work(
+    make: Callable[[], nn.Module], scope: str
+) -> None:
+    net, _ = network(make)
+    before = net.graph().macs()
+    prune_(net, Prune(amount=0.9, unit="channel", scope=scope, macs=0.6))  # type: ignore[arg-type]
+    after = net.graph().macs()
+    assert 0.2 * before < after <= 0.6 * before  # one channel of eight is much
+
+
+@pytest.mark.parametrize("make", EVERY)
+def test_the_work_after_a_cut_is_known_before_it(make: Callable[[], nn.Module]) -> None:
+    net, samples = network(make)
+    graph = net.graph()
+    evidence = Evidence(samples=samples, most=4, loss="cross_entropy")
+    cuts, _ = pruning.channels(Prune(amount=0.5, unit="channel"), net, graph, evidence)
+    net.apply_(pruning.cutting(cuts, graph))
+    assert pruning.macs_after(cuts, graph) == pytest.approx(net.graph().macs())
+
+
+def test_a_share_that_the_amount_does_not_reach_is_refused() -> None:
+    net, _ = network(chain)
+    with pytest.raises(PlanError, match="cut as far as its amount allows, the network still takes"):
+        prune_(net, Prune(amount=0.1, unit="channel", macs=0.5))
 
 
 class FixedWidth(nn.Module):

@@ -15,7 +15,7 @@ from whit.finite import check_finite
 from whit.jax.pytree import arrays_of, is_floating
 from whit.jax.replay import assigned, replay
 from whit.ledger import Ledger
-from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Step
 from whit.pruning import mask_weights
 from whit.store import Profile
 from whit.toml import dumps
@@ -145,6 +145,8 @@ def _check(step: Step, place: int) -> None:
             )
         case Quantize() if any(use.correct_biases for use in (step, *_uses(step))):
             what, advice = "Quantize(correct_biases=True)", "leave biases as they are with correct_biases=False"
+        case Regrow() | Rewind():
+            what, advice = type(step).__name__, "drop the step"
         case Finetune():
             what, advice = "Finetune", "drop the step and train the pytree with your own loop before whit.jax.compress"
         case _:

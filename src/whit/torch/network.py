@@ -28,6 +28,7 @@ from whit.torch.capture import capture
 from whit.torch.evidence import FEW, energies, gradients
 from whit.torch.export import export_onnx
 from whit.torch.moments import moments, sensitivities
+from whit.torch.penalised import Penalised
 from whit.torch.reconstruct import reconstruct
 from whit.torch.train import finetune_
 
@@ -203,7 +204,10 @@ class TorchNetwork(Network):
         teach = teacher._forward if step.distill is not None else None
         loss = step.loss or metric.loss
         unrounded, self.unrounded = self.unrounded, {}
-        return finetune_(self.module, step, samples, loss, ledger, unrounded, teach, self.layout, progress, checkpoint)
+        penalised = Penalised(self.module, step.penalty, self.graph()) if step.penalty is not None else None
+        return finetune_(
+            self.module, step, samples, loss, ledger, unrounded, teach, self.layout, progress, checkpoint, penalised
+        )
 
     def predict(self, samples: Samples, most: int | None = None) -> Array:
         """Outputs for the first ``most`` samples."""

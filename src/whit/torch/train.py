@@ -21,6 +21,7 @@ from whit.torch.activations import interruptible
 from whit.torch.augment import augmented
 from whit.torch.checkpoint import Checkpoint, fingerprint
 from whit.torch.logits import logits_of
+from whit.torch.penalised import Penalised
 from whit.torch.rounded import RoundedWeight
 from whit.torch.trainable import Trainable
 
@@ -56,6 +57,7 @@ def finetune_(
     layout: torch.memory_format,
     progress: Progress,
     checkpoint: Path | None = None,
+    penalised: Penalised | None = None,
 ) -> list[Rounded | RoundedActivation]:
     """Train ``module`` in place as ``step`` says.
 
@@ -73,6 +75,7 @@ def finetune_(
         layout: How the first input lies in memory.
         progress: Shows how far it is.
         checkpoint: A file to keep the state in, and to go on from if it is there.
+        penalised: What a penalty drives to zero.
 
     Returns:
         The codes and scales that rounded weights have then, and the grids of activations that were trained.
@@ -99,7 +102,10 @@ def finetune_(
             if step.rate > 0:
                 price = step.rate * min(1.0, place / (_RISE * steps))
                 _price(price, trainable.rounded, look=place % _LOOK == 0)
-            trainable.take_step(_learning_rate(step.learning_rate, place / steps))
+            pace = _learning_rate(step.learning_rate, place / steps)
+            trainable.take_step(pace)
+            if penalised is not None:
+                penalised.shrink_(pace, place / steps)
             bar.advance(1, note=f"loss {value.item():.4g}")
             if kept is not None and (place + 1 == steps or (kept.due() and (place + 1) % _LOOK == 0)):
                 kept.keep(place + 1, trainable.state())
