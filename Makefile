@@ -1,5 +1,6 @@
 # make demo     what whit does to a real network, with proof
 # make test     native tests, then pytest
+# make test-runtimes   tests of exports whose runtimes are large, in an environment of their own
 # make check    formatting, lint, types, native tests under the sanitizers
 # make clean    removes what was built; the downloaded packages stay in .venv
 #
@@ -15,7 +16,7 @@ BUILD_NATIVE_TESTS := cmake -S . -G Ninja -DWHIT_PYTHON=OFF -DWHIT_TESTS=ON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test check clean install native
+.PHONY: demo test test-runtimes check clean install native
 .DELETE_ON_ERROR:
 
 demo: install
@@ -23,6 +24,16 @@ demo: install
 
 test: install native
 	pytest
+
+# Sees what is in .venv, and has beside it what is too much for every developer to install.
+RUNTIMES := build/runtimes
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+
+test-runtimes: install
+	.venv/bin/python -m venv $(RUNTIMES)
+	echo "import site; site.addsitedir('$$(.venv/bin/python $(PURELIB))')" >"$$($(RUNTIMES)/bin/python $(PURELIB))/venv.pth"
+	$(RUNTIMES)/bin/python -m pip install --disable-pip-version-check -c constraints.txt executorch
+	$(RUNTIMES)/bin/python -m pytest tests/export/test_executorch.py
 
 check: install
 	ruff format --check

@@ -8,7 +8,7 @@ import pytest
 
 from whit import Codebook, Float, Int, Mixed, Plan, PlanError, Quantize, Rule, Target, formats
 from whit.formats import Format
-from whit.target import Feature, features_of, nearest_weights
+from whit.target import Feature, Runtime, features_of, nearest_weights
 
 BYTE = Int(bits=8, symmetric=False, per="tensor")
 AVX2: frozenset[Feature] = frozenset({"avx2"})
@@ -99,8 +99,9 @@ def test_rules_and_bits_that_layers_choose_are_checked_too() -> None:
         target.check(Plan(Quantize(bits=Mixed(choices=(4, 12), bytes=1000))))
 
 
-def test_litert_has_signed_bytes_everywhere_and_adds_them_in_32_bits() -> None:
-    target = Target(runtime="litert", features=AVX2)
+@pytest.mark.parametrize("runtime", ["litert", "executorch"])
+def test_some_runtimes_have_signed_bytes_and_add_them_in_32_bits_everywhere(runtime: Runtime) -> None:
+    target = Target(runtime=runtime, features=AVX2)
     step = target.quantize()
     assert step.weights == Int(bits=8)
     target.check(Plan(step))
@@ -110,11 +111,11 @@ def test_litert_has_signed_bytes_everywhere_and_adds_them_in_32_bits() -> None:
         (formats.FP8_E4M3, Int(bits=8)),
     ):
         with pytest.raises(
-            PlanError, match=re.escape(f"litert has no such weights and would store float32; take weights={nearest}")
+            PlanError, match=re.escape(f"{runtime} has no such weights and would store float32; take weights={nearest}")
         ):
             target.check(Plan(Quantize(weights=weights)))
     for activations in (replace(BYTE, bits=4), replace(BYTE, bits=16)):
-        with pytest.raises(PlanError, match=re.escape(f"litert has no such activations; take activations={BYTE}")):
+        with pytest.raises(PlanError, match=re.escape(f"{runtime} has no such activations; take activations={BYTE}")):
             target.check(Plan(Quantize(activations=activations)))
     with pytest.raises(PlanError, match=re.escape(f"take residual={BYTE}")):
         target.check(Plan(Quantize(activations=BYTE, residual=replace(BYTE, bits=16))))

@@ -106,7 +106,7 @@ def compress(
         str | None,
         typer.Option(
             help="Where it will run: here, or features of a CPU (avx2, vnni, arm-dot), and a runtime (onnx, openvino, "
-            "litert), with commas between. A plan with formats that are slow or wrong there is refused."
+            "litert, executorch), with commas between. A plan with formats that are slow or wrong there is refused."
         ),
     ] = None,
     test: Annotated[

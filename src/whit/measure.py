@@ -176,7 +176,7 @@ def parity(framework: Array, runtime: Array, metric: Metric, *, rounded: bool) -
 def versions() -> dict[str, str]:
     """Versions of what takes part in a measurement."""
     found = {"python": platform.python_version()}
-    for name in ("whit", "numpy", "onnxruntime", "onnx", "torch", "jax", "openvino", "ai-edge-litert"):
+    for name in ("whit", "numpy", "onnxruntime", "onnx", "torch", "jax", "openvino", "ai-edge-litert", "executorch"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

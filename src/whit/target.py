@@ -13,7 +13,7 @@ from whit.plan import Plan, Quantize
 
 __all__ = ["Feature", "Runtime", "Target", "features_of", "nearest_activations", "nearest_weights"]
 
-Runtime = Literal["onnx", "openvino", "litert"]
+Runtime = Literal["onnx", "openvino", "litert", "executorch"]
 Feature = Literal["avx2", "vnni", "arm-dot"]
 
 _FLAGS: dict[Feature, frozenset[str]] = {
@@ -22,6 +22,8 @@ _FLAGS: dict[Feature, frozenset[str]] = {
     "arm-dot": frozenset({"asimddp"}),
 }
 """What Linux calls them; one of the names is enough."""
+_SIGNED_BYTES: tuple[Runtime, ...] = ("litert", "executorch")
+"""Runtimes that have no other integers, and that add their products in 32 bits on every machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +32,11 @@ class Target:
 
     Activations are unsigned bytes and weights signed ones, the pair that integer kernels of CPUs are made for. AVX2
     adds two such products in 16 bits, where ``2 * 255 * 127`` does not fit: there, weights give up one bit of their
-    range (``reduce_range``), unless the machine has VNNI, which adds in 32 bits. LiteRT has signed bytes on both sides
-    and adds in 32 bits everywhere.
+    range (``reduce_range``), unless the machine has VNNI, which adds in 32 bits. LiteRT and ExecuTorch have signed
+    bytes on both sides and add in 32 bits everywhere.
 
     Attributes:
-        runtime: ``"onnx"`` (ONNX Runtime), ``"openvino"`` or ``"litert"``.
+        runtime: ``"onnx"`` (ONNX Runtime), ``"openvino"``, ``"litert"`` or ``"executorch"``.
         features: What its CPU has of ``"avx2"``, ``"vnni"`` (AVX-VNNI or AVX-512 VNNI) and ``"arm-dot"``.
 
     >>> Target(features=frozenset({"avx2"})).quantize().weights
@@ -81,7 +83,7 @@ class Target:
     @property
     def saturates(self) -> bool:
         """Whether sums of products of bytes overflow."""
-        return "avx2" in self.features and "vnni" not in self.features and self.runtime != "litert"
+        return "avx2" in self.features and "vnni" not in self.features and self.runtime not in _SIGNED_BYTES
 
     def quantize(self, **settings: Any) -> Quantize:
         """The step that makes layers run in 8-bit integers, fast and without overflow; settings as of ``Quantize``."""
@@ -134,13 +136,13 @@ def _quantizations(plan: Plan) -> Iterator[Quantize]:
 def nearest_weights(runtime: Runtime, weights: Format) -> Format:
     """The format of weights that a runtime stores as codes and that is nearest to one: itself, where it does.
 
-    ONNX has them all. OpenVINO makes float32 of what has to be looked up or does not fit a byte, LiteRT of all but
-    signed integers of up to 8 bits.
+    ONNX has them all. OpenVINO makes float32 of what has to be looked up or does not fit a byte, LiteRT and
+    ExecuTorch of all but signed integers of up to 8 bits.
     """
     if runtime == "onnx":
         return weights
     match weights:
-        case Int() if runtime == "litert":
+        case Int() if runtime in _SIGNED_BYTES:
             channels = weights if weights.per != "group" else replace(weights, per="channel", group_size=None)
             return replace(channels, bits=min(weights.bits, 8), symmetric=True)
         case Int():
@@ -156,8 +158,8 @@ def nearest_weights(runtime: Runtime, weights: Format) -> Format:
 
 
 def nearest_activations(runtime: Runtime, activations: Int) -> Int:
-    """The format of activations that a runtime has and that is nearest to one; LiteRT has whole bytes only."""
-    return activations if runtime != "litert" else Int(bits=8, symmetric=False, per="tensor")
+    """The format of activations that a runtime has and that is nearest to one; some have whole bytes only."""
+    return activations if runtime not in _SIGNED_BYTES else Int(bits=8, symmetric=False, per="tensor")
 
 
 def _features() -> frozenset[Feature]:

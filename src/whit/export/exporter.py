@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Protocol
 from whit.data import Array
 from whit.errors import ModelError
 from whit.ledger import Ledger
+from whit.target import Runtime, nearest_activations, nearest_weights
 
-__all__ = ["Exporter", "Runs", "Source", "package"]
+__all__ = ["Exporter", "Runs", "Source", "check_formats", "package"]
 
 
 class Runs(Protocol):
@@ -69,3 +70,22 @@ def package(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ModelError(f"this export needs {error.name}: pip install 'whit[{extra}]'") from error
+
+
+def check_formats(runtime: Runtime, ledger: Ledger) -> None:
+    """See that codes can stay codes.
+
+    Raises:
+        ModelError: Weights or activations have a format that the runtime has not; the message names the nearest.
+    """
+    for weight in ledger.rounded().values():
+        nearest = nearest_weights(runtime, weight.target)
+        if nearest != weight.target:
+            raise ModelError(
+                f"{runtime} cannot hold {weight.parameter} as {weight.target}: it would store float32. "
+                f"Quantize it with {nearest}"
+            )
+    for one in ledger.activations().values():
+        nearest = nearest_activations(runtime, one.target)
+        if nearest != one.target:
+            raise ModelError(f"{runtime} has no activations of {one.target}. Quantize {one.tensor} with {nearest}")

@@ -10,6 +10,7 @@ import numpy as np
 from whit import measure
 from whit.data import Array, Data, Samples
 from whit.errors import DataError, OutputError, ParityError, PlanError
+from whit.export.executorch import ExecuTorch
 from whit.export.exporter import Exporter, Source
 from whit.export.litert import LiteRt
 from whit.export.onnx import Onnx
@@ -49,7 +50,7 @@ class Exported:
 
 def exporters() -> dict[str, Exporter]:
     """The runtimes that whit can export to, by name."""
-    return {one.name: one for one in (Onnx(), OpenVino(), LiteRt())}
+    return {one.name: one for one in (Onnx(), OpenVino(), LiteRt(), ExecuTorch())}
 
 
 def export(
@@ -71,8 +72,9 @@ def export(
 
     Args:
         network: A result of ``whit.compress``, or a ``.whit`` file.
-        path: The file to write, with the runtime's suffix (``.onnx``, ``.xml``, ``.tflite``); parents are made.
-        to: ``"onnx"``, ``"openvino"``, ``"litert"``, or an exporter of your own.
+        path: The file to write, with the runtime's suffix (``.onnx``, ``.xml``, ``.tflite``, ``.pte``); parents are
+            made.
+        to: ``"onnx"``, ``"openvino"``, ``"litert"``, ``"executorch"``, or an exporter of your own.
         samples: What to compare on: samples, data (their test samples), or an array ``(samples, ...)`` for each input.
             Only an ONNX file needs none: it is what whit itself runs.
         module: With a ``.whit`` file, the framework's network (``whit.load(..., into=...)``), for exporters that start

@@ -5,12 +5,10 @@ from typing import Any, ClassVar
 
 from whit.data import Array
 from whit.errors import ModelError
-from whit.export.exporter import Exporter, Runs, Source, package
+from whit.export.exporter import Exporter, Runs, Source, check_formats, package
 from whit.export.litert.operators import OPERATORS
 from whit.export.litert.reading import Traced, read
 from whit.export.litert.writer import Writer
-from whit.ledger import Ledger
-from whit.target import nearest_activations, nearest_weights
 
 __all__ = ["LiteRt"]
 
@@ -28,27 +26,13 @@ class LiteRt(Exporter):
 
     def write(self, source: Source, path: Path) -> tuple[Path, ...]:
         """Write the ``.tflite``."""
-        _check(source.ledger)
+        check_formats("litert", source.ledger)
         path.write_bytes(_translated(read(source.onnx, source.example), source.example))
         return (path,)
 
     def open(self, path: Path, *, threads: int) -> Runs:
         """Open it in the interpreter, which runs what it can by XNNPACK."""
         return _Interpreter(path, threads)
-
-
-def _check(ledger: Ledger) -> None:
-    """Raise unless codes of weights stay codes, and those of activations are bytes."""
-    for weight in ledger.rounded().values():
-        nearest = nearest_weights("litert", weight.target)
-        if nearest != weight.target:
-            raise ModelError(
-                f"LiteRT cannot hold {weight.parameter} as {weight.target}: it would store float32. Quantize it with "
-                f"{nearest}"
-            )
-    for one in ledger.activations().values():
-        if (bytes_ := nearest_activations("litert", one.target)) != one.target:
-            raise ModelError(f"LiteRT has no activations of {one.target}. Quantize {one.tensor} with {bytes_}")
 
 
 def _translated(traced: Traced, example: tuple[Array, ...]) -> bytes:

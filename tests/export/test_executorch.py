@@ -1,0 +1,61 @@
+"""ExecuTorch: layers are lowered to XNNPACK in integers and compute what ONNX Runtime computes of the same codes."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import whit
+from whit import Int, ModelError, Quantize
+from whit.data import Array
+from whit.export import Source
+from whit.export.executorch import ExecuTorch
+from whit.ledger import Ledger
+
+BYTES = Quantize(weights=Int(bits=8), activations=Int(bits=8, symmetric=False, per="tensor"))
+
+
+@pytest.fixture(scope="module")
+def lowering() -> None:
+    pytest.importorskip("executorch", reason="make test-runtimes")
+
+
+def test_every_layer_runs_by_xnnpack_and_computes_the_same(
+    lowering: None, rounded: Any, samples: Array, tmp_path: Path
+) -> None:
+    made = whit.export(rounded(BYTES), tmp_path / "out.pte", to="executorch", samples=samples)
+    assert made.files == (tmp_path / "out.pte",)
+    assert made.parity is not None
+    assert made.parity.agreement == 1
+    parameters = 3 * 16 * 9 + 16 * 16 * 9 + 16 * 9 + 16 * 32 + 48 * 64 + 64 * 5
+    # Codes are a byte each; float32 alone would take four.
+    assert parameters < made.bytes < 4 * parameters + 20_000
+
+
+def test_weights_alone_are_rounded_as_in_onnx_runtime(
+    lowering: None, rounded: Any, samples: Array, tmp_path: Path
+) -> None:
+    source = rounded(Quantize(weights=Int(bits=4, per="tensor")))
+    made = whit.export(source, tmp_path / "out.pte", to="executorch", samples=samples[:16])
+    assert made.parity is not None
+    assert made.parity.max_abs < 1e-4
+
+
+def test_what_would_be_stored_as_float32_is_refused(rounded: Any, samples: Array, tmp_path: Path) -> None:
+    source = rounded(Quantize(weights=Int(bits=4, symmetric=False)))
+    with pytest.raises(ModelError, match=re.escape(f"float32. Quantize it with {Int(bits=4)}")):
+        whit.export(source, tmp_path / "out.pte", to="executorch", samples=samples)
+
+
+def test_a_file_alone_is_not_enough(rounded: Any, samples: Array, tmp_path: Path) -> None:
+    source = rounded(Quantize())
+    with pytest.raises(ModelError, match=re.escape("module=whit.load(file, into=...)")):
+        whit.export(source.path, tmp_path / "out.pte", to="executorch", samples=samples)
+    other = SimpleNamespace(file=source.file, model={"weight": np.zeros(1)})
+    with pytest.raises(ModelError, match="not from dict"):
+        ExecuTorch().write(
+            Source(onnx=b"", ledger=Ledger(), module=other.model, example=(samples[:1],)), tmp_path / "out.pte"
+        )
