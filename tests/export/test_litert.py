@@ -24,7 +24,9 @@ pytest.importorskip("ai_edge_litert", reason="pip install 'whit[litert]'")
 BYTE = Int(bits=8, symmetric=False, per="tensor")
 Attributes = dict[str, Any]
 Step = tuple[str, str, Attributes]
-"""An operator, its inputs with spaces between, and its attributes; it makes a value named after its place."""
+"""An operator, its inputs with spaces between, and its attributes; it makes a value named after its place.
+
+``Split`` makes two, the second with an ``a`` behind."""
 
 
 def floats(*shape: int) -> Array:
@@ -124,6 +126,27 @@ OPERATORS = [
         for low, high in ((0, 6), (-0.3, 0.6))
     ),
     pytest.param([CONV, ("HardSwish", "0", {})], IMAGE, KERNEL, id="hard swish"),
+    pytest.param(
+        [CONV, ("BatchNormalization", "0 s b m v", {})],
+        IMAGE,
+        KERNEL | {"s": floats(6), "b": floats(1, 6)[0], "m": floats(2, 6)[0], "v": floats(6) ** 2},
+        id="batch norm",
+    ),
+    *(
+        pytest.param([CONV, (kind, "0", attributes)], IMAGE, KERNEL, id=kind)
+        for kind, attributes in (("HardSigmoid", {"alpha": 1 / 6}), ("LeakyRelu", {"alpha": 0.1}), ("Elu", {}))
+    ),
+    pytest.param([CONV, ("PRelu", "0 share", {})], IMAGE, KERNEL | {"share": floats(6, 1, 1)}, id="a share a channel"),
+    pytest.param(
+        [CONV, ("Split", "0 sizes", {"axis": 1}), ("Sigmoid", "1a", {}), ("Concat", "1 2", {"axis": 1})],
+        IMAGE,
+        KERNEL | {"sizes": steps(2, 4)},
+        id="split",
+    ),
+    pytest.param(
+        [("Gather", "input places", {"axis": 1})], (5, 7), {"places": np.array(-2)}, id="one place of an axis"
+    ),
+    pytest.param([("LogSoftmax", "input", {"axis": -1})], (7,), {}, id="log softmax"),
     pytest.param([("Gelu", "input", {})], (7,), {}, id="gelu"),
     pytest.param([("Softmax", "input", {"axis": -1})], (7,), {}, id="softmax"),
     pytest.param([("LayerNormalization", "input s b", {})], (5, 7), {"s": floats(7), "b": floats(7)}, id="layer norm"),
@@ -152,7 +175,12 @@ def both(nodes: list[Step], shape: tuple[int, ...], constants: dict[str, Array],
     """What ONNX Runtime and LiteRT make of three samples of a graph that was written on one."""
     last = len(nodes) - 1
     made = [
-        helper.make_node(kind, inputs.split(), ["output" if place == last else str(place)], **attributes)
+        helper.make_node(
+            kind,
+            inputs.split(),
+            ["output" if place == last else str(place), *([f"{place}a"] if kind == "Split" else [])],
+            **attributes,
+        )
         for place, (kind, inputs, attributes) in enumerate(nodes)
     ]
     source = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", *shape])
@@ -180,6 +208,7 @@ def test_operators_compute_the_same(
     [
         ([("Erf", "input", {})], "Erf"),
         ([("Softmax", "input", {"axis": 1})], "last axis"),
+        ([("Elu", "input", {"alpha": 0.5})], "alpha of 1"),
         ([("MaxPool", "input", {"kernel_shape": [3, 3], "dilations": [2, 2]})], "gaps"),
         ([("AveragePool", "input", {"kernel_shape": [3, 3], "pads": [2, 1, 0, 1]})], "leaves out padding"),
     ],

@@ -1,6 +1,6 @@
 """whit's ONNX model as LiteRT's translation reads it: nodes, arrays, and the shape of everything for one sample."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,13 @@ class Node:
 
     operator: str
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+
+    @property
+    def output(self) -> str:
+        """The first of what it makes, which is the only one but for ``Split``."""
+        return self.outputs[0]
 
     def input(self, place: int) -> str:
         """An input that may be left out, which is ``""`` then."""
@@ -57,7 +62,7 @@ def read(content: bytes, example: tuple[Array, ...]) -> Traced:
         Node(
             operator=proto.op_type,
             inputs=tuple(proto.input),
-            output=proto.output[0],
+            outputs=tuple(proto.output),
             attributes={item.name: onnx.helper.get_attribute_value(item) for item in proto.attribute},
         )
         for proto in graph.node
@@ -72,8 +77,11 @@ def read(content: bytes, example: tuple[Array, ...]) -> Traced:
     kept: list[Node] = []
     for node in nodes:
         weight = node.operator == "DequantizeLinear"  # codes stay codes
-        fixed = node.operator == "Shape" or all(name in constants or not name for name in node.inputs)
-        if fixed and not weight and node.output != output:
+        asked = {"Shape": (), "CastLike": node.inputs[:1]}.get(node.operator, node.inputs)
+        fixed = all(name in constants or not name for name in asked)
+        if node.operator == "Split":
+            kept.extend(_slices(node, shapes, constants))
+        elif fixed and not weight and node.output != output:
             constants[node.output] = _of_any_batch(one[node.output], two[node.output])
         else:
             kept.append(node)
@@ -87,7 +95,7 @@ def _values(model: Any, inputs: dict[str, Array], nodes: list[Node], count: int)
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    names = [node.output for node in nodes]
+    names = [name for node in nodes for name in node.outputs if name]
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     options = onnxruntime.SessionOptions()
@@ -96,6 +104,17 @@ def _values(model: Any, inputs: dict[str, Array], nodes: list[Node], count: int)
     session: Any = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
     batch = {name: np.repeat(x, count, axis=0) for name, x in inputs.items()}
     return batch | dict(zip(names, session.run(names, batch), strict=True))
+
+
+def _slices(node: Node, shapes: Mapping[str, tuple[int, ...]], constants: dict[str, Array]) -> Iterator[Node]:
+    """A ``Split`` as one ``Slice`` a part; their bounds go to ``constants``."""
+    axis, start = node.attributes.get("axis", 0), 0
+    for name in node.outputs:
+        bounds = {"from": start, "to": start + shapes[name][axis], "axis": axis}
+        start = bounds["to"]
+        constants |= {f"{name}:{key}": np.array([value], np.int64) for key, value in bounds.items()}
+        inputs = (node.inputs[0], *(f"{name}:{key}" for key in bounds))
+        yield Node(operator="Slice", inputs=inputs, outputs=(name,), attributes={})
 
 
 def _of_any_batch(one: Array, two: Array) -> Array:
