@@ -74,6 +74,7 @@ class Runtime(StrEnum):
     ONNX = "onnx"
     OPENVINO = "openvino"
     LITERT = "litert"
+    EXECUTORCH = "executorch"
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -254,16 +255,21 @@ def export(
         str | None,
         typer.Option(help="Samples to compare on, .npz or package.module:make_data; needed for all but onnx."),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="What was compressed, package.module:factory or an .onnx file; needed for executorch alone."),
+    ] = None,
     scale: _Scale = None,
     mean: _Mean = None,
     std: _Std = None,
     layout: _Layout = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Write the network in a .whit file for another runtime, and compare it there. Needs no framework."""
+    """Write the network in a .whit file for another runtime, and compare it there."""
     from whit.export import export as run
     from whit.export import exporters
     from whit.inputs import samples_from
+    from whit.saving import load
     from whit.table import bytes_text, share_text
 
     exporter = exporters()[to.value]
@@ -271,7 +277,9 @@ def export(
     if path.exists() and path.samefile(file):
         raise OutputError(f"{path} is the file to export; choose another name with --out")
     samples = None if data is None else samples_from(data, _images(scale, mean, std, layout))
-    made = run(file, path, to=exporter, samples=samples, overwrite=overwrite, progress=Bars())
+    bars = Bars()
+    module = None if model is None else load(file, into=_model(model, None, bars))
+    made = run(file, path, to=exporter, samples=samples, module=module, overwrite=overwrite, progress=bars)
     typer.echo(f"Written to {path}, {bytes_text(made.bytes)}.")
     if made.parity is not None:
         typer.echo(f"{to.value} and the network agree on {share_text(made.parity.agreement)} of the samples.")

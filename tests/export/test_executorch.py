@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import whit
 from whit import Int, ModelError, Quantize
+from whit.cli import app
 from whit.data import Array
 from whit.export import Source
 from whit.export.executorch import ExecuTorch
@@ -42,6 +44,20 @@ def test_weights_alone_are_rounded_as_in_onnx_runtime(
     made = whit.export(source, tmp_path / "out.pte", to="executorch", samples=samples[:16])
     assert made.parity is not None
     assert made.parity.max_abs < 1e-4
+
+
+def test_the_command_line_takes_the_model(
+    lowering: None, tiny_run: tuple[Path, str], in_tiny_folder: Path, tmp_path: Path
+) -> None:
+    images = ["--data", "data.npz", "--scale", "0.0039", "--mean", "0.5,0.5,0.5", "--layout", "NHWC"]
+    command = ["export", f"{tiny_run[0]}/model.whit", "--to", "executorch", "--out", f"{tmp_path}/m.pte", *images]
+    refused = CliRunner(env={"COLUMNS": "200"}).invoke(app, command)
+    assert refused.exit_code == 1
+    assert "--model" in refused.stderr
+    outcome = CliRunner().invoke(app, [*command, "--model", "tiny_network:make"])
+    assert outcome.exit_code == 0, outcome.output
+    assert "executorch and the network agree on" in outcome.stdout
+    assert (tmp_path / "m.pte").exists()
 
 
 def test_what_would_be_stored_as_float32_is_refused(rounded: Any, samples: Array, tmp_path: Path) -> None:

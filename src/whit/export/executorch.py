@@ -34,8 +34,8 @@ class ExecuTorch(Exporter):
         check_formats("executorch", source.ledger)
         if source.module is None:
             raise ModelError(
-                "the export to ExecuTorch starts from the torch module: give the result of whit.compress, or "
-                "module=whit.load(file, into=...) beside a .whit file"
+                "the export to ExecuTorch starts from the torch module: give the result of whit.compress, or beside a "
+                ".whit file module=whit.load(file, into=...), which is --model on the command line"
             )
         with _quiet():
             exir = package("executorch.exir", "executorch")
