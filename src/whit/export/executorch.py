@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -32,11 +32,7 @@ class ExecuTorch(Exporter):
     def write(self, source: Source, path: Path) -> tuple[Path, ...]:
         """Write the ``.pte``."""
         check_formats("executorch", source.ledger)
-        if source.module is None:
-            raise ModelError(
-                "the export to ExecuTorch starts from the torch module: give the result of whit.compress, or beside a "
-                ".whit file module=whit.load(file, into=...), which is --model on the command line"
-            )
+        module = _module(source.module)
         with _quiet():
             exir = package("executorch.exir", "executorch")
             xnnpack = package("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
@@ -49,7 +45,7 @@ class ExecuTorch(Exporter):
 
             examples = tuple(torch.from_numpy(np.array(x)) for x in source.example)
             try:
-                program = decomposed(_module(source), examples, source.ledger)
+                program = decomposed(module, examples, source.ledger)
                 lowered = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner(rules)])
                 path.write_bytes(lowered.to_executorch().buffer)
             except Exception as error:  # ExecuTorch raises whatever its passes raise
@@ -65,14 +61,17 @@ class ExecuTorch(Exporter):
             return _Program(runtime.load_program(str(path)).load_method("forward"))
 
 
-def _module(source: Source) -> Any:
-    from torch import nn
-
-    if not isinstance(source.module, nn.Module):
+def _module(given: object) -> Any:
+    """What was given, if it is a torch module."""
+    if given is None:
         raise ModelError(
-            f"the export to ExecuTorch starts from a torch module, not from {type(source.module).__name__}"
+            "the export to ExecuTorch starts from the torch module: give the result of whit.compress, or beside a "
+            ".whit file module=whit.load(file, into=...), which is --model on the command line"
         )
-    return source.module.eval()
+    torch = package("torch", "executorch")
+    if not isinstance(given, torch.nn.Module):
+        raise ModelError(f"the export to ExecuTorch starts from a torch module, not from {type(given).__name__}")
+    return cast(Any, given).eval()
 
 
 class _Program:
