@@ -67,6 +67,24 @@ def test_inspect_prints_what_the_file_holds(tiny_run: tuple[Path, str]) -> None:
         assert words in outcome.stdout
 
 
+@pytest.mark.usefixtures("in_tiny_folder")
+def test_inspect_groups_names_what_is_cut_together_and_what_is_not() -> None:
+    found = json.loads(
+        whit("inspect", "tiny_network:make", "--groups", "--data", "tiny_network:make_arrays", "--json").stdout
+    )
+    (group,) = found["groups"]
+    assert (group["name"], group["units"]) == ("conv", 8)
+    assert {"parameter": "head.weight", "axis": 1, "each": 1} in group["axes"]
+    assert found["frozen"] == [{"layer": "head", "reason": "its channels are the output of the network"}]
+    printed = whit("inspect", "tiny_network:make", "--groups", "--data", "tiny_network:make_arrays").stdout
+    assert "stays: head: its channels are the output of the network" in printed
+
+
+@pytest.mark.usefixtures("in_tiny_folder")
+def test_inspect_groups_needs_samples() -> None:
+    fails(whit("inspect", "tiny_network:make", "--groups"), "give samples with --data")
+
+
 def test_inspect_json_is_json_and_nothing_else(tiny_run: tuple[Path, str]) -> None:
     path = tiny_run[0] / "model.whit"
     found = json.loads(whit("inspect", path, "--json").stdout)

@@ -32,7 +32,7 @@ LAYERS = (
     ("mixing",),
     ("compress", "saving"),
     ("jax", "output", "table", "export"),
-    ("bench", "inspection", "demo"),
+    ("bench", "inspection", "grouping", "demo"),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from whit.bars import Bars
 from whit.data import Images
-from whit.errors import ModelError, OutputError, PlanError, WhitError
+from whit.errors import DataError, ModelError, OutputError, PlanError, WhitError
 from whit.plan import FoldBatchNorm, Plan
 from whit.target import Target
 
@@ -212,17 +212,32 @@ def _spare(folder: Path) -> Path:
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A .whit file.")],
+    file: Annotated[str, typer.Argument(help="A .whit file; with --groups a model, named as for whit compress.")],
     as_json: _AsJson = False,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Which channels can only be cut together, which cannot, and why.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="With --groups: .npz or package.module:make_data, what the model reads.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="With --groups: the model's weights, safetensors.")] = None,
 ) -> None:
     """Show what a .whit file holds: its plan, how each tensor is stored, what was cut and rounded."""
     from whit.inspection import describe, print_description
 
-    found = describe(file)
+    if groups:
+        from whit.grouping import describe_groups, print_groups
+        from whit.inputs import samples_from
+
+        if data is None:
+            raise DataError("whit inspect --groups runs the model to see what is coupled: give samples with --data")
+        show, found = print_groups, describe_groups(_model(file, weights, Bars()), samples_from(data))
+    else:
+        show, found = print_description, describe(file)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        print_description(found)
+        show(found)
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """A module as a graph, read from ``torch.export``; the module itself stays as it is."""
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -64,8 +66,15 @@ def exported(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"torch.export cannot follow {type(module).__name__} on inputs of shape "
-            f"{[tuple(x.shape) for x in inputs]}: {reason}"
+            f"{[tuple(x.shape) for x in inputs]}: {reason}{_line(error)}"
         ) from error
+
+
+def _line(error: Exception) -> str:
+    """Where in the user's own code an error arose: the innermost line that is neither torch's nor whit's."""
+    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith((*ours, "<"))]
+    return f" ({frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line})" if frames else ""
 
 
 class Reader:

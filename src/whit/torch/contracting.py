@@ -5,22 +5,18 @@ from typing import Any
 
 from torch.fx import Node
 
+from whit.torch.nodes import Translation, rank_of
+
 __all__ = ["addmm", "attention", "einsum", "matmul"]
-
-Translation = tuple[str, list[Node], dict[str, Any]]
-
-
-def _rank(node: Any) -> int:
-    return len(node.meta["val"].shape)
 
 
 def matmul(node: Node) -> Translation:
     """``matmul``, ``bmm`` and ``mm``: vectors, matrices, and batches of them."""
     left, right = node.args[:2]
-    first = "k" if _rank(left) == 1 else _batch(_rank(left) - 2) + "nk"
-    second = "k" if _rank(right) == 1 else _batch(_rank(right) - 2) + "km"
-    batch = max(_batch(_rank(left) - 2), _batch(_rank(right) - 2), key=len)
-    made = batch + "n" * (_rank(left) > 1) + "m" * (_rank(right) > 1)
+    first = "k" if rank_of(left) == 1 else _batch(rank_of(left) - 2) + "nk"
+    second = "k" if rank_of(right) == 1 else _batch(rank_of(right) - 2) + "km"
+    batch = max(_batch(rank_of(left) - 2), _batch(rank_of(right) - 2), key=len)
+    made = batch + "n" * (rank_of(left) > 1) + "m" * (rank_of(right) > 1)
     return "contract", [left, right], {"letters": (first, second, made)}  # type: ignore[list-item]
 
 
@@ -32,7 +28,7 @@ def _batch(count: int) -> str:
 def addmm(node: Node) -> Translation:
     """A product of matrices with something added, often the bias of a layer."""
     added, left, right = node.args[:3]
-    letters = ("nm"[2 - _rank(added) :], "nk", "km", "nm")
+    letters = ("nm"[2 - rank_of(added) :], "nk", "km", "nm")
     return "contract", [added, left, right], {"letters": letters}  # type: ignore[list-item]
 
 
@@ -49,11 +45,11 @@ def einsum(node: Node) -> Translation | None:
 def attention(node: Node) -> Translation:
     """Queries, keys, values and what is added to their products; without a scale it is that of their features."""
     query, key, value = node.args[:3]
-    batch = _batch(_rank(query) - 2)
+    batch = _batch(rank_of(query) - 2)
     mask: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
     inputs, letters = [query, key, value], [batch + "nd", batch + "md", batch + "me"]
     if mask is not None:
         inputs.append(mask)
-        letters.append((batch + "nm")[-_rank(mask) :])
+        letters.append((batch + "nm")[-rank_of(mask) :])
     scaled = node.kwargs.get("scale") is None
     return "contract", inputs, {"letters": (*letters, batch + "ne"), "scaled": scaled}  # type: ignore[dict-item]

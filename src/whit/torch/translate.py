@@ -7,13 +7,10 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from whit.torch import contracting
+from whit.torch import contracting, moving
+from whit.torch.nodes import Translation, argument, operator, rank_of
 
 __all__ = ["translate"]
-
-_aten: Any = torch.ops.aten
-
-Translation = tuple[str, list[Node], dict[str, Any]]
 
 _ELEMENTWISE: dict[str, tuple[str, ...]] = {
     "add": ("add.Tensor", "add_.Tensor", "add.Scalar"),
@@ -75,8 +72,8 @@ def translate(node: Node) -> Translation | None:
     None for a node that gives a list of parts of its input: each part is an operation of its own.
     """
     if node.target is getitem:
-        return part(node)
-    if node.target in _PARTS or node.target in _CHECKS:
+        return moving.part(node)
+    if node.target in moving.PARTS or node.target in _CHECKS:
         return None
     rule = _RULES.get(node.target)
     found = rule(node) if rule is not None else None
@@ -95,18 +92,9 @@ def _elementwise(kind: str) -> Callable[[Node], Translation]:
     return lambda node: (kind, [one for one in node.args if isinstance(one, Node)], {})
 
 
-def _rank(node: Node) -> int:
-    value: Any = node.meta["val"]
-    return len(value.shape)
-
-
-def _argument(node: Node, place: int, name: str, default: Any) -> Any:
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
-
-
 def _conv(place: int) -> Callable[[Node], Translation]:
     """Convolutions: x, weight, bias and their groups, which stand at ``place`` among the arguments."""
-    return lambda node: ("conv", _matrix_inputs(node), {"groups": int(_argument(node, place, "groups", 1))})
+    return lambda node: ("conv", _matrix_inputs(node), {"groups": int(argument(node, place, "groups", 1))})
 
 
 def _matrix_inputs(node: Node) -> list[Node]:
@@ -124,7 +112,7 @@ def _norm(place: int) -> Callable[[Node], Translation]:
     def rule(node: Node) -> Translation:
         present = [one for one in (node.args[0], *node.args[place : place + 2]) if isinstance(one, Node)]
         sizes: Any = node.args[1]
-        rank = _rank(node)
+        rank = rank_of(node)
         return "layer_norm", present, {"axes": tuple(range(rank - len(sizes), rank))}
 
     return rule
@@ -132,21 +120,21 @@ def _norm(place: int) -> Callable[[Node], Translation]:
 
 def _axes(node: Node, place: int) -> tuple[int, ...]:
     """The axes that an argument names, or all."""
-    rank = _rank(node.args[0])  # type: ignore[arg-type]
-    axes = _argument(node, place, "dim", None)
+    rank = rank_of(node.args[0])  # type: ignore[arg-type]
+    axes = argument(node, place, "dim", None)
     every = range(rank) if axes is None or axes == [] else [axes] if isinstance(axes, int) else axes
     return tuple(axis % rank for axis in every)
 
 
 def _mean(node: Node) -> Translation:
-    keepdim = bool(_argument(node, 3 if ".correction" in str(node.target) else 2, "keepdim", False))
+    keepdim = bool(argument(node, 3 if ".correction" in str(node.target) else 2, "keepdim", False))
     return "mean", node.all_input_nodes, {"axes": _axes(node, 1), "keepdim": keepdim}
 
 
 def _sum(node: Node) -> Translation:
     """A sum, of absolute values or squares as well: what is zero adds nothing to it."""
-    place = 1 if node.target == _operator("sum.dim_IntList") else 2
-    keepdim = bool(_argument(node, place + 1, "keepdim", False))
+    place = 1 if node.target == operator("sum.dim_IntList") else 2
+    keepdim = bool(argument(node, place + 1, "keepdim", False))
     return "sum", node.all_input_nodes, {"axes": _axes(node, place), "keepdim": keepdim}
 
 
@@ -154,7 +142,7 @@ def _along(kind: str) -> Callable[[Node], Translation]:
     """What mixes values along axes that its second argument names."""
     if kind == "softmax":
         return lambda node: (kind, node.all_input_nodes, {"axes": _axes(node, 1)})
-    place = {_operator("roll.default"): 2}
+    place = {operator("roll.default"): 2}
     return lambda node: (
         kind,
         node.all_input_nodes,
@@ -163,21 +151,21 @@ def _along(kind: str) -> Callable[[Node], Translation]:
 
 
 def _axes_of(node: Node) -> tuple[int, ...]:
-    return _axes(node, 1) if node.target != _operator("flip.default") else _flipped(node)
+    return _axes(node, 1) if node.target != operator("flip.default") else _flipped(node)
 
 
 def _flipped(node: Node) -> tuple[int, ...]:
-    axes: Any = _argument(node, 1, "dims", ())
-    return tuple(axis % _rank(node) for axis in axes)
+    axes: Any = argument(node, 1, "dims", ())
+    return tuple(axis % rank_of(node) for axis in axes)
 
 
 def _rolled(node: Node) -> tuple[int, ...]:
-    axes: Any = _argument(node, 2, "dims", ())
-    return tuple(axis % _rank(node) for axis in axes) or tuple(range(_rank(node)))
+    axes: Any = argument(node, 2, "dims", ())
+    return tuple(axis % rank_of(node) for axis in axes) or tuple(range(rank_of(node)))
 
 
 def _spatial(node: Node) -> Translation:
-    return "mix", [node.args[0]], {"axes": tuple(range(2, _rank(node)))}  # type: ignore[list-item]
+    return "mix", [node.args[0]], {"axes": tuple(range(2, rank_of(node)))}  # type: ignore[list-item]
 
 
 def _first(kind: str) -> Callable[[Node], Translation]:
@@ -186,7 +174,7 @@ def _first(kind: str) -> Callable[[Node], Translation]:
 
 
 def _transposed(node: Node) -> Translation:
-    return "conv_transpose", _matrix_inputs(node), {"groups": int(_argument(node, 6, "groups", 1))}
+    return "conv_transpose", _matrix_inputs(node), {"groups": int(argument(node, 6, "groups", 1))}
 
 
 def _group_norm(node: Node) -> Translation:
@@ -198,41 +186,6 @@ def _instance_norm(node: Node) -> Translation:
     """A group for every channel."""
     present = [one for one in node.args[:3] if isinstance(one, Node)]
     return "group_norm", present, {"groups": int(node.meta["val"].shape[1])}
-
-
-def _select(node: Node) -> Translation:
-    source: Any = node.args[0]
-    axis, index = int(node.args[1]) % _rank(source), int(node.args[2])  # type: ignore[arg-type]
-    return _selected(source, axis, index)
-
-
-def _selected(source: Node, axis: int, index: int) -> Translation:
-    return "select", [source], {"axis": axis, "index": index % int(source.meta["val"].shape[axis])}
-
-
-def _repeat(node: Node) -> Translation:
-    times: Any = node.args[1]
-    return "repeat", [node.args[0]], {"times": tuple(int(one) for one in times)}  # type: ignore[list-item]
-
-
-def _shuffle(kind: str) -> Callable[[Node], Translation]:
-    return lambda node: (kind, node.all_input_nodes, {"times": int(node.args[1]) ** 2})  # type: ignore[arg-type]
-
-
-def _gather(node: Node) -> Translation | None:
-    """Indices for neighbouring axes; None for those that lie apart, whose axes move to the front."""
-    source: Any = node.args[0]
-    indices: Any = node.args[1]
-    axes = [axis for axis, one in enumerate(indices) if one is not None]
-    if axes != list(range(axes[0], axes[0] + len(axes))):
-        return None
-    rank = len(node.meta["val"].shape) - len(source.meta["val"].shape) + len(axes)
-    return "gather", [source], {"axis": axes[0], "count": len(axes), "rank": rank}
-
-
-def _index_select(node: Node) -> Translation:
-    axis = int(node.args[1]) % _rank(node)  # type: ignore[arg-type]
-    return "gather", [node.args[0]], {"axis": axis, "count": 1, "rank": 1}  # type: ignore[list-item]
 
 
 def _recurrent(kind: str) -> Callable[[Node], Translation | None]:
@@ -253,82 +206,15 @@ def _recurrent(kind: str) -> Callable[[Node], Translation | None]:
     return rule
 
 
-def _concat(node: Node) -> Translation:
-    parts: Any = node.args[0]
-    return "concat", list(parts), {"axis": int(_argument(node, 1, "dim", 0))}
-
-
-def _permute(node: Node) -> Translation:
-    rank = _rank(node)
-    return "permute", node.all_input_nodes, {"axes": tuple(axis % rank for axis in _argument(node, 1, "dims", ()))}
-
-
-def _transpose(node: Node) -> Translation:
-    rank = _rank(node)
-    first, second = (int(axis) % rank for axis in node.args[1:3])  # type: ignore[arg-type]
-    axes = list(range(rank))
-    axes[first], axes[second] = axes[second], axes[first]
-    return "permute", node.all_input_nodes, {"axes": tuple(axes)}
-
-
-def _slice(node: Node) -> Translation:
-    axis, start, stop, step = (
-        _argument(node, p, n, d) for p, n, d in ((1, "dim", 0), (2, "start", None), (3, "end", None), (4, "step", 1))
-    )
-    value: Any = node.args[0].meta["val"]  # type: ignore[union-attr]
-    size = int(value.shape[axis])
-    start, stop, step = slice(start, stop, step).indices(size)
-    if (start, stop, step) == (0, size, 1):
-        return "identity", node.all_input_nodes, {}
-    return (
-        "slice",
-        node.all_input_nodes,
-        {"axis": int(axis) % len(value.shape), "start": start, "stop": stop, "step": step},
-    )
-
-
-def _pad(node: Node) -> Translation:
-    rank = _rank(node)
-    amounts: Any = node.args[1]
-    grown = tuple(rank - 1 - place // 2 for place, amount in enumerate(amounts) if amount)
-    by_value = node.target is _aten.constant_pad_nd.default
-    value = _argument(node, 2, "value", 0.0) if by_value else _argument(node, 3, "value", None) or 0.0
-    constant = by_value or _argument(node, 2, "mode", "constant") == "constant"
-    attributes = {"axes": tuple(dict.fromkeys(grown)), "value": float(value) if constant else None}
-    return "pad", node.all_input_nodes, attributes
-
-
-def part(node: Node) -> Translation:
-    """One of the parts that a node gives, read from what it splits; of several results the first."""
-    source, place = node.args
-    assert isinstance(source, Node)
-    assert isinstance(place, int)
-    if source.target not in _PARTS:
-        return ("identity", [source], {}) if place == 0 else (f"result {place} of {source.target}", [source], {})
-    whole: Any = source.args[0]
-    axis = int(_argument(source, 1 if source.target == _operator("unbind.int") else 2, "dim", 0)) % _rank(whole)
-    if source.target == _operator("unbind.int"):
-        return _selected(whole, axis, place)
-    sizes = [int(one.shape[axis]) for one in source.meta["val"]]
-    start = sum(sizes[:place])
-    return "slice", [whole], {"axis": axis, "start": start, "stop": start + sizes[place], "step": 1}
-
-
 def _clip(low: float | None, high: float | None) -> Callable[[Node], Translation]:
     """A clip, to these bounds where it is called with no others."""
 
     def rule(node: Node) -> Translation:
-        names = ("min", "max") if node.target == _operator("clamp.default") else ("min_val", "max_val")
-        ends = (_argument(node, place, names[place - 1], end) for place, end in ((1, low), (2, high)))
+        names = ("min", "max") if node.target == operator("clamp.default") else ("min_val", "max_val")
+        ends = (argument(node, place, names[place - 1], end) for place, end in ((1, low), (2, high)))
         return "clip", node.all_input_nodes, dict(zip(("low", "high"), ends, strict=True))
 
     return rule
-
-
-def _operator(name: str) -> Any:
-    """An ATen overload by its name, or None where this torch does not have it."""
-    packet, _, overload = name.partition(".")
-    return getattr(getattr(_aten, packet, None), overload, None)
 
 
 def _rules() -> dict[Any, Callable[[Node], Translation | None]]:
@@ -366,37 +252,33 @@ def _rules() -> dict[Any, Callable[[Node], Translation | None]]:
         "addmm.default": contracting.addmm,
         "einsum.default": contracting.einsum,
         "scaled_dot_product_attention.default": contracting.attention,
-        "select.int": _select,
+        "select.int": moving.select,
         "expand.default": _first("expand"),
         "expand_as.default": _first("expand"),
-        "repeat.default": _repeat,
-        "pixel_shuffle.default": _shuffle("gathered"),
-        "pixel_unshuffle.default": _shuffle("spread"),
-        "index.Tensor": _gather,
-        "index_select.default": _index_select,
+        "repeat.default": moving.repeat,
+        "pixel_shuffle.default": moving.shuffle("gathered"),
+        "pixel_unshuffle.default": moving.shuffle("spread"),
+        "index.Tensor": moving.gather,
+        "index_select.default": moving.index_select,
         "lstm.input": _recurrent("lstm"),
         "gru.input": _recurrent("gru"),
         "rnn_tanh.input": _recurrent("rnn"),
         "rnn_relu.input": _recurrent("rnn"),
         "mean.dim": _mean,
         "mean.default": _mean,
-        "cat.default": _concat,
-        "permute.default": _permute,
-        "transpose.int": _transpose,
-        "slice.Tensor": _slice,
-        "pad.default": _pad,
-        "constant_pad_nd.default": _pad,
+        "cat.default": moving.concat,
+        "permute.default": moving.permute,
+        "transpose.int": moving.transpose,
+        "slice.Tensor": moving.slice_of,
+        "pad.default": moving.pad,
+        "constant_pad_nd.default": moving.pad,
     }
-    return {_operator(name): rule for name, rule in rules.items() if _operator(name) is not None}
+    return {operator(name): rule for name, rule in rules.items() if operator(name) is not None}
 
 
 _RULES = _rules()
-_PARTS = {
-    _operator(name)
-    for name in ("chunk.default", "split.Tensor", "split.sizes", "split_with_sizes.default", "unbind.int")
-}
 
 _CHECKS = {
-    _operator(name)
+    operator(name)
     for name in ("_assert_tensor_metadata.default", "_assert_scalar.default", "sym_constrain_range_for_size.default")
 }
