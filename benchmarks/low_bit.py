@@ -74,7 +74,7 @@ def rounding(mode: str) -> Quantize:
     """What a mode rounds."""
     weights, activations = BITS[mode]
     step = Quantize(
-        weights=Int(bits=weights),
+        weights=Int(bits=weights, symmetric=weights > 2),  # symmetric ones of 2 bits have three values, not four
         activations=replace(BYTE, bits=activations),
         method=OptimalBrain(),
         range=MeanSquaredError(),

@@ -29,16 +29,17 @@ from whit import Data, Distill, Finetune, FoldBatchNorm, Images, OptimalBrain, P
 
 
 class Prices(NamedTuple):
-    """Prices of a bit: of whit's curve, of the rounding that training begins with, and of training."""
+    """Prices of a bit: of whit's curve, of the rounding that training begins with, and of training; its speed."""
 
     curve: str
     begin: float
     training: float
+    learning_rate: float
 
 
 PRICES = {
-    "resnet20": Prices("7e-8,1e-7,1.5e-7,2.2e-7,3.2e-7,5e-7,8e-7,1.2e-6", 6.5e-7, 1.2e-5),
-    "resnet56": Prices("3e-8,4.5e-8,6e-8", 7e-8, 5e-6),
+    "resnet20": Prices("7e-8,1e-7,1.5e-7,2.2e-7,3.2e-7,5e-7,8e-7,1.2e-6", 6.5e-7, 1.2e-5, 1e-3),
+    "resnet56": Prices("3e-8,4.5e-8,6e-8", 6e-8, 4e-6, 4e-4),
 }
 QPS = (-32, -28, -26, -24, -20)
 """Quantization parameters for NNCodec's."""
@@ -101,7 +102,14 @@ def rounding(rate: float) -> Plan:
 def training(epochs: float, prices: Prices) -> Plan:
     """Coarse rounding, then training of codes, scales and biases by the original network."""
     distill = Distill(temperature=4.0)
-    train = Finetune(epochs=epochs, trains="both", rate=prices.training, augment=("flip", "shift"), distill=distill)
+    train = Finetune(
+        epochs=epochs,
+        learning_rate=prices.learning_rate,
+        trains="both",
+        rate=prices.training,
+        augment=("flip", "shift"),
+        distill=distill,
+    )
     return Plan(*rounding(prices.begin).steps, train)
 
 

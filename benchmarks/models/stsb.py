@@ -66,9 +66,5 @@ class Spearman(Metric):
         found: Any = spearmanr((first * second).sum(axis=1), targets[: len(first)])
         return 100 * float(found.statistic)
 
-    def agree(self, expected: Array, found: Array, tolerance: float) -> Array:
-        """Unit vectors that point the same way: their cosine is 1, less ``tolerance``."""
-        return (expected * found).sum(axis=1) >= 1 - tolerance
-
     def check(self, outputs: Array, samples: Samples) -> None:
         """Any vectors can be judged."""
