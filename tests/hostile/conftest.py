@@ -72,6 +72,7 @@ def whole_ledger():
             group="a",
             axes={Axis("a.weight", 0): np.array([0, 2]), Axis("b.weight", 1): np.array([0, 1, 4, 5])},
             groups={"a.weight": 1},
+            sizes={"a": {3: 2}},
         ),
         Masked(parameter="b.weight", mask=np.array([[True] * 4, [False] * 4, [True] * 4])),
     ]

@@ -85,13 +85,13 @@ def test_whatever_stands_in_place_of_anything_is_a_file_error_or_reads(forger, w
 
 def test_whatever_is_missing_is_a_file_error(forger, whole):
     header, checksums, bodies, _ = whole
-    # Fields of a number format have defaults. A decision that has no arrays is missed by nobody: the checksum is what
-    # guards it.
+    # Fields of a number format have defaults, and sizes may be missing. A decision that has no arrays is missed by
+    # nobody: the checksum is what guards it.
     optional = {("content", "about", "plan"), ("content", "decisions", 0)}
     optional |= {("content", "decisions", place) for place, table in enumerate(header["content"]["decisions"])
                  if table["kind"] == "rounded_activation"}  # fmt: skip
     for path in places(header):
-        if path in optional or path[-2:][0] in ("target", "groups"):
+        if path in optional or path[-2:][0] in ("target", "groups") or "sizes" in path:
             continue
         forger.write_table(changed(header, path, lambda owner, key: owner.pop(key)), checksums, bodies)
         assert read_or_refused(forger), path
@@ -442,6 +442,10 @@ def scaled(*made):
         (kept(["w", 0]), [[5, -(2**63)]], "kept indices do not rise from 0"),
         ([kept()[0] | {"groups": {"w": 0}}], [], "0 is not a whole number from 1"),
         ([kept()[0] | {"groups": [["w", 1]]}], [], "AttributeError"),
+        ([kept()[0] | {"sizes": {"m": [[0, 1]]}}], [], "0 is not a whole number from 1"),
+        ([kept()[0] | {"sizes": {"m": [[3, 1], [3, 2]]}}], [], "the size 3 of 'm' is changed twice"),
+        ([kept()[0] | {"sizes": {"m": [[1]]}}], [], "not enough values to unpack"),
+        ([kept()[0] | {"sizes": [["m", []]]}], [], "AttributeError"),
         (kept(["w", 0]), [[0.5]], "an array of float64 stands where int64 is needed"),
         (kept(["w", 0], ["v", 0]), [[0]], "it needs an array more than the file has"),
         ([{"kind": "masked", "parameter": "w"}], [[0, 1]], "int64 stands where bool is needed"),

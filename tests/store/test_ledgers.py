@@ -91,8 +91,13 @@ def rounded(draw, parameter, shape):
 def ledgers(draw):
     """Valid ledgers: structure in any order, then at most one decision of a kind on each tensor."""
     axes = st.dictionaries(st.builds(Axis, NAMES, st.integers(0, 5)), INDICES, max_size=3)
+    counts = st.integers(1, 2**20)
     structure = st.builds(Folded, batch_norm=NAMES, into=NAMES) | st.builds(
-        Kept, group=NAMES, axes=axes, groups=st.dictionaries(NAMES, st.integers(1, 2**20), max_size=2)
+        Kept,
+        group=NAMES,
+        axes=axes,
+        groups=st.dictionaries(NAMES, counts, max_size=2),
+        sizes=st.dictionaries(NAMES, st.dictionaries(counts, counts, max_size=2), max_size=2),
     )
     spans = st.lists(st.builds(Span, NAMES, st.integers(0, 5), st.integers(0, 9), st.integers(1, 9)), max_size=3).map(
         tuple

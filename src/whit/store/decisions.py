@@ -247,10 +247,7 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
             return _scaled(fields, fetch)
         case "kept":
             groups = {text(weight): whole(count, low=1) for weight, count in fields["groups"].items()}
-            sizes = {
-                text(layer): {whole(before, low=1): whole(after, low=1) for before, after in changes}
-                for layer, changes in fields.get("sizes", {}).items()
-            }
+            sizes = {text(layer): _sizes(layer, changes) for layer, changes in fields.get("sizes", {}).items()}
             return Kept(group=text(fields["group"]), axes=_axes(fields["axes"], fetch), groups=groups, sizes=sizes)
         case "masked":
             return _masked(fields, fetch)
@@ -262,6 +259,16 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
             return _rounded_bias(fields, fetch, before)
         case _:
             return Assigned(parameter=text(fields["parameter"]), values=fetch())
+
+
+def _sizes(layer: str, changes: Any) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for pair in changes:
+        before, after = (whole(number, low=1) for number in pair)
+        if before in found:
+            raise ValueError(f"the size {before} of {layer!r} is changed twice")
+        found[before] = after
+    return found
 
 
 def _scaled(fields: dict[str, Any], fetch: Fetch) -> Scaled:
