@@ -158,7 +158,8 @@ def rounding(
         weights, left = _rounded_in_turn(step, list(layers.values()), network, activations, samples, loss)
     else:
         weights, left = round_weights(step, weights_of(list(layers.values()), network))
-    decisions = learned([*activations, *weights], step, graph, network, ledger, samples, progress or Progress())
+    before = [*activations, *weights]
+    decisions = learned(before, chosen, step.samples, graph, network, ledger, samples, progress or Progress())
     check_masks([one for one in decisions if isinstance(one, Rounded)], ledger)
     return decisions, [*left, *skipped, *_unread(graph, network)]
 

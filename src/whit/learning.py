@@ -1,13 +1,13 @@
 """Codes that are learned, block by block, by all layers whose settings say so."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from whit.data import Samples
 from whit.errors import PlanError
 from whit.graph import Graph
 from whit.ledger import Assigned, Ledger, Rounded, RoundedActivation
 from whit.network import Network
-from whit.plan import Quantize, settings
+from whit.plan import Quantize
 from whit.progress import Progress
 from whit.quantizers import LearnedRounding
 
@@ -18,7 +18,8 @@ Decisions = Sequence[Rounded | RoundedActivation | Assigned]
 
 def learned(
     decisions: Decisions,
-    step: Quantize,
+    chosen: Mapping[str, Quantize],
+    most: int,
     graph: Graph,
     network: Network,
     ledger: Ledger,
@@ -29,7 +30,8 @@ def learned(
 
     Args:
         decisions: Where learning begins.
-        step: With its rules.
+        chosen: The settings of each layer that is rounded.
+        most: How many samples to learn from.
         graph: Of the network.
         network: Before the decisions.
         ledger: What was decided before.
@@ -40,7 +42,6 @@ def learned(
         PlanError: Layers would learn by different methods.
     """
     layers = {layer.name: layer.weight for layer in graph.layers()}
-    chosen = settings(step, list(layers))
     methods = {name: use.method for name, use in chosen.items() if isinstance(use.method, LearnedRounding)}
     if not methods:
         return decisions
@@ -52,7 +53,7 @@ def learned(
     weights = [one for one in decisions if isinstance(one, Rounded) and one.parameter in names]
     working = network.copy()
     working.apply_(decisions)
-    better = network.reconstruct(working, weights, ledger.masks(), method, samples, step.samples, progress)
+    better = network.reconstruct(working, weights, ledger.masks(), method, samples, most, progress)
     replaced = {one.parameter for one in better}
     kept = [one for one in decisions if isinstance(one, RoundedActivation) or one.parameter not in replaced]
     return [*kept, *better]

@@ -178,10 +178,10 @@ def channels(
 def _within(budget: float, at: Callable[[float], list[Cut]], graph: Graph) -> list[Cut]:
     """The cuts that remove least of those that leave no more than a share of the multiply-accumulates."""
     most = budget * graph.macs()
-    if macs_after(at(1.0), graph) > most:
+    if (least := macs_after(at(1.0), graph)) > most:
         raise PlanError(
             f"Prune(macs={budget}): cut as far as its amount allows, the network still takes "
-            f"{macs_after(at(1.0), graph) / graph.macs():.3f} of its multiply-accumulates; give it a larger amount"
+            f"{least / graph.macs():.3f} of its multiply-accumulates; give it a larger amount"
         )
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
