@@ -2,8 +2,8 @@
 
 W2A2 means weights of 2 bits, and 2 bits in what a layer reads. As in the papers, the first and the last layer take 8
 bits, and so do the sums of the residual blocks. Weights and images come from ``WHIT_DATA``. Training uses training
-images only, and the original network teaches. A training keeps its state in ``--folder`` every minute: the same command
-goes on where it was stopped.
+images only, and ResNet-56 teaches (``--teacher resnet20``: the original network itself). A training keeps its state in
+``--folder`` every minute: the same command goes on where it was stopped.
 
     python benchmarks/low_bit.py --folder runs/low_bit --json rows.json
 
@@ -23,6 +23,7 @@ from typing import Any
 from environment import arguments, report
 from log import Log
 from size import network, samples
+from torch import nn
 
 import whit
 from whit import (
@@ -64,6 +65,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("runs/low_bit"), help="where trainings keep their state")
     parser.add_argument("--epochs", type=float, default=20.0, help="passes over the training images")
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--teacher", default="resnet56", choices=("resnet20", "resnet56"))
+    parser.add_argument("--precision", default="bfloat16", choices=("bfloat16", "float32"), help="of the training")
     parser.add_argument("--choose", action="store_true", help="compare settings on held-out training images")
     parser.add_argument("--learning-rates", default="5e-4,1e-3,2e-3,4e-3", help="to choose from")
     parser.add_argument("--samples", type=int, help="train on so many images only, for a quick look")
@@ -92,6 +95,7 @@ def training(mode: str, options: argparse.Namespace) -> Finetune:
         trains="both",
         batch_size=options.batch_size,
         samples=options.samples,
+        precision=options.precision,
         augment=("flip", "shift"),
     )
 
@@ -104,14 +108,15 @@ def plan(mode: str, options: argparse.Namespace) -> Plan:
 
 def measured(mode: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The last word: accuracy on all test images."""
-    yield run(mode, plan(mode, options), samples(), options.folder / mode)
+    yield run(mode, plan(mode, options), samples(), options.folder / mode, teacher_of(mode, options))
 
 
 def chosen(mode: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What settings give on held-out training images."""
     data = samples(choosing=True)
     for name, steps in candidates(mode, options):
-        yield run(f"{mode}, {name}", steps, data, options.folder / f"{mode}-{name}".replace(" ", ""))
+        folder = options.folder / f"{mode}-{name}".replace(" ", "")
+        yield run(f"{mode}, {name}", steps, data, folder, teacher_of(mode, options))
 
 
 def candidates(mode: str, options: argparse.Namespace) -> Iterator[tuple[str, Plan]]:
@@ -127,10 +132,16 @@ def candidates(mode: str, options: argparse.Namespace) -> Iterator[tuple[str, Pl
         yield f"rate {rate}", Plan(FoldBatchNorm(), rounding(mode), step)
 
 
-def run(name: str, steps: Plan, data: Data, folder: Path) -> dict[str, Any]:
+def teacher_of(mode: str, options: argparse.Namespace) -> nn.Module | None:
+    """What teaches, where anything is trained."""
+    return None if mode == "w4a8" else network(options.teacher)
+
+
+def run(name: str, steps: Plan, data: Data, folder: Path, teacher: nn.Module | None) -> dict[str, Any]:
     """One row."""
     start = perf_counter()
-    result = whit.compress(network("resnet20"), steps, data=data, checkpoints=folder, progress=Log())
+    student = network("resnet20")
+    result = whit.compress(student, steps, data=data, teacher=teacher, checkpoints=folder, progress=Log())
     return {
         "model": "resnet20",
         "mode": name,

@@ -106,6 +106,7 @@ def compress(
     threads: int = 1,
     profile: Profile = "small",
     target: Target | None = None,
+    teacher: Model | str | Path | None = None,
     checkpoints: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Result[Model]:
@@ -121,6 +122,8 @@ def compress(
         profile: How codes are stored: ``"small"``, or ``"fast"``, up to 4 % larger and read several times faster.
         target: Where the network will run: a plan with formats that are not supported there is refused, naming those
             that are. None checks nothing.
+        teacher: What every ``Finetune`` that distils learns from, such as a larger network, with the inputs and outputs
+            of ``model``. None takes the network that was given.
         checkpoints: A folder in which every ``Finetune`` keeps its state, once a minute. The same call, made again
             after it was stopped, goes on from there and gives the same result.
         progress: Shows what is under way.
@@ -146,6 +149,8 @@ def compress(
     _check(original, data, metric)
     about = {"plan": dumps(plan), "metric": metric.name, "versions": measure.versions()}
     run = _Run(original, data, metric, progress, about, profile)
+    if teacher is not None:
+        run.teacher = _teacher(teacher, original, data, plan)
     for place, step in enumerate(plan.steps, 1):
         checkpoint = None if checkpoints is None else Path(checkpoints) / f"step-{place}.safetensors"
         with progress.bar(f"step {place} of {len(plan.steps)}: {type(step).__name__}", 1):
@@ -183,6 +188,22 @@ def _check(network: Network, data: Data, metric: Metric) -> None:
         metric.check(outputs, samples)
 
 
+def _teacher(given: object, original: Network, data: Data, plan: Plan) -> Network:
+    """The network behind a teacher that was given, which some step learns from and whose outputs can be learned."""
+    rounds = [isinstance(step, Quantize) for step in plan.steps]
+    trainings = [(step, any(rounds[:place])) for place, step in enumerate(plan.steps) if isinstance(step, Finetune)]
+    if not any(step.taught(quantized=quantized).distill for step, quantized in trainings):
+        raise PlanError("a teacher was given, but no Finetune learns from it: give one distill=Distill()")
+    teacher = network_of(given, data.train)
+    wanted, found = (one.predict(data.train, most=2) for one in (original, teacher))
+    if wanted.shape != found.shape or not np.isfinite(found).all():
+        raise ModelError(
+            f"the teacher cannot be learned from: for two samples its outputs have shape {found.shape} and the "
+            f"network's {wanted.shape}; they have to be alike and finite"
+        )
+    return teacher
+
+
 class _Run:
     """A network on its way through a plan."""
 
@@ -196,6 +217,7 @@ class _Run:
         profile: Profile,
     ) -> None:
         self.original = original
+        self.teacher = original
         self.network = original.copy()
         self.data = data
         self.metric = metric
@@ -241,7 +263,7 @@ class _Run:
                 self.start = {name: np.array(x) for name, x in self.network.parameters().items()}
                 self._record(
                     self.network.finetune_(
-                        taught, train, self.metric, self.ledger, self.original, self.progress, checkpoint
+                        taught, train, self.metric, self.ledger, self.teacher, self.progress, checkpoint
                     )
                 )
 

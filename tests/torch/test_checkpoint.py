@@ -49,7 +49,7 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
 
 
-def train(step: Finetune, progress: Progress, path: Path | None) -> tuple[dict[str, Any], Ledger]:
+def train(step: Finetune, progress: Progress, path: Path | None, shift: float = 0.0) -> tuple[dict[str, Any], Ledger]:
     """Values and ledger after training of a small network with dropout, whose course depends on chance."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
@@ -58,6 +58,8 @@ def train(step: Finetune, progress: Progress, path: Path | None) -> tuple[dict[s
     samples = Samples((x,), y)
     net = TorchNetwork.of(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3)), samples)
     teacher = net.copy()
+    with torch.no_grad():
+        next(teacher.module.parameters()).add_(shift)
     decisions, _ = decide.rounding(ROUNDING, net, Ledger(), samples, "cross_entropy")
     net.apply_(decisions)
     ledger = Ledger().record(*decisions)
@@ -99,6 +101,13 @@ def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
     train(STEP, Progress(), path)
     with pytest.raises(whit.FileError, match=r"step\.safetensors is the state of another training"):
         train(Finetune(epochs=5, trains="both"), Progress(), path)
+
+
+def test_the_state_of_a_training_by_another_teacher_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "step.safetensors"
+    train(STEP, Progress(), path)
+    with pytest.raises(whit.FileError, match="is the state of another training"):
+        train(STEP, Progress(), path, shift=0.5)
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:

@@ -249,6 +249,35 @@ def test_nothing_to_fold_is_an_error() -> None:
         whit.compress(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), FoldBatchNorm(), data=DATA)
 
 
+def test_another_network_can_teach(net: Net, data: Data) -> None:
+    class Sure(nn.Module):
+        """Knows the answer, and says it upside down, so that what was learned from it shows."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return -4 * F.adaptive_max_pool2d(x, 2).flatten(1)
+
+    step = Finetune(epochs=6, learning_rate=0.02, batch_size=64, distill=Distill())
+    own = whit.compress(net, step, data=data)
+    taught = whit.compress(net, step, data=data, teacher=Sure())
+    assert own.after.quality > 0.9
+    assert taught.after.quality < 0.1
+
+
+@pytest.mark.parametrize(
+    ("outputs", "step", "error", "message"),
+    [
+        (5, Finetune(epochs=1, distill=Distill()), whit.ModelError, r"outputs have shape \(2, 5\).*\(2, 4\)"),
+        (4, Finetune(epochs=1), whit.PlanError, r"no Finetune learns from it: give one distill=Distill\(\)"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused(
+    net: Net, data: Data, outputs: int, step: Finetune, error: type[Exception], message: str
+) -> None:
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))
+    with pytest.raises(error, match=message):
+        whit.compress(net, step, data=data, teacher=teacher)
+
+
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(whit.ModelError, match=r"takes a torch\.nn\.Module or an \.onnx file, not int"):
         whit.compress(3, Prune(amount=0.5), data=DATA)

@@ -19,6 +19,8 @@ from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 from whit.torch.rounded import RoundedWeight
 
+BYTE = whit.Int(bits=8, symmetric=False, per="tensor")
+
 
 def problem(classes: int = 3) -> tuple[nn.Module, Samples]:
     """Points of three clouds, which a small network can tell apart."""
@@ -225,6 +227,21 @@ def test_the_same_seed_gives_the_same_network_and_leaves_the_callers_randomness_
         runs.append(net.values())
     for name, values in runs[0].items():
         np.testing.assert_array_equal(values, runs[1][name])
+
+
+@pytest.mark.parametrize("before", [(), (Prune(amount=0.5), Quantize(activations=BYTE))], ids=["plain", "rounded"])
+def test_training_in_bfloat16_teaches_as_much_and_leaves_float32(before: tuple[Prune | Quantize, ...]) -> None:
+    found: list[TorchNetwork] = []
+    for precision in ("float32", "bfloat16"):
+        step = Finetune(epochs=8, learning_rate=0.02, batch_size=32, distill=Distill(weight=0.5), precision=precision)  # type: ignore[arg-type]
+        net, ledger, samples = trained(step, *before)
+        assert quality(net, samples) > 0.8
+        assert all(tensor.dtype == torch.float32 for tensor in net.module.parameters())
+        for name, decision in ledger.rounded().items():
+            np.testing.assert_array_equal(net.values()[name], decision.values())
+        found.append(net)
+    # Eight bits of mantissa are not twenty-four, so something was computed otherwise.
+    assert not np.array_equal(found[0].predict(samples), found[1].predict(samples))
 
 
 def test_a_loss_that_runs_away_stops_with_an_error_that_says_what_to_do() -> None:

@@ -100,6 +100,7 @@ class RoundedActivations(nn.Module):
         place = self.places.get(name)
         if place is None:
             return x
+        x = x.float()  # grids are float32, also where a training computes in bfloat16
         if name in self.learned:
             return self.learned[name].round(x)
         target = self.decisions[name].target

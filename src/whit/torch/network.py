@@ -25,6 +25,7 @@ from whit.ranges import Histogram
 from whit.torch import edit
 from whit.torch.activations import Tracker, interruptible
 from whit.torch.capture import capture
+from whit.torch.checkpoint import Checkpoint, fingerprint
 from whit.torch.evidence import FEW, energies, gradients
 from whit.torch.export import export_onnx
 from whit.torch.moments import moments, sensitivities
@@ -203,11 +204,19 @@ class TorchNetwork(Network):
         assert isinstance(teacher, TorchNetwork)
         teach = teacher._forward if step.distill is not None else None
         loss = step.loss or metric.loss
+        kept = None if checkpoint is None else Checkpoint(checkpoint, self._training(step, samples, teacher))
         unrounded, self.unrounded = self.unrounded, {}
         penalised = Penalised(self.module, step.penalty, self.graph()) if step.penalty is not None else None
         return finetune_(
-            self.module, step, samples, loss, ledger, unrounded, teach, self.layout, progress, checkpoint, penalised
+            self.module, step, samples, loss, ledger, unrounded, teach, self.layout, progress, kept, penalised
         )
+
+    def _training(self, step: Finetune, samples: Samples, teacher: "TorchNetwork") -> str:
+        """What tells this training from others."""
+        values = self.module.state_dict()
+        if step.distill is not None:
+            values |= {f"teacher.{name}": value for name, value in teacher.module.state_dict().items()}
+        return fingerprint(step, samples, values)
 
     def predict(self, samples: Samples, most: int | None = None) -> Array:
         """Outputs for the first ``most`` samples."""

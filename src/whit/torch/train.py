@@ -1,9 +1,9 @@
 """Fine-tuning on the user's own eager module: masks hold, rounding is trained through, a teacher may help."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import ceil, cos, pi
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from whit.plan import Distill, Finetune
 from whit.progress import Progress
 from whit.torch.activations import interruptible
 from whit.torch.augment import augmented
-from whit.torch.checkpoint import Checkpoint, fingerprint
+from whit.torch.checkpoint import Checkpoint
 from whit.torch.logits import logits_of
 from whit.torch.penalised import Penalised
 from whit.torch.rounded import RoundedWeight
@@ -56,7 +56,7 @@ def finetune_(
     teacher: Callable[[tuple[Tensor, ...]], Tensor] | None,
     layout: torch.memory_format,
     progress: Progress,
-    checkpoint: Path | None = None,
+    kept: Checkpoint | None = None,
     penalised: Penalised | None = None,
 ) -> list[Rounded | RoundedActivation]:
     """Train ``module`` in place as ``step`` says.
@@ -74,13 +74,12 @@ def finetune_(
         teacher: The original network, where there is something to learn from it.
         layout: How the first input lies in memory.
         progress: Shows how far it is.
-        checkpoint: A file to keep the state in, and to go on from if it is there.
+        kept: A file to keep the state in, and to go on from if it is there.
         penalised: What a penalty drives to zero.
 
     Returns:
         The codes and scales that rounded weights have then, and the grids of activations that were trained.
     """
-    kept = None if checkpoint is None else Checkpoint(checkpoint, fingerprint(step, samples, module.state_dict()))
     trainable = Trainable(module, step, ledger, unrounded)
     count = min(step.samples or len(samples), len(samples))
     steps = max(1, ceil(step.epochs * count / step.batch_size))
@@ -90,9 +89,10 @@ def finetune_(
         bar.advance(first)
         batches = _endless(samples, count, step, first, layout)
         for place, (inputs, targets) in zip(range(first, steps), batches, strict=False):
-            with interruptible(module):
-                outputs = functional_call(module, trainable.effective(), inputs)
-            value = _loss(outputs, targets, loss, step.distill, teacher(inputs) if teacher else None)
+            with interruptible(module), _computed_in(step.precision):
+                outputs = functional_call(module, trainable.effective(), inputs).float()
+                taught = teacher(inputs).float() if teacher else None
+            value = _loss(outputs, targets, loss, step.distill, taught)
             if not torch.isfinite(value):
                 raise DataError(
                     f"the training loss became {value.item()} at step {place + 1} of {steps}; "
@@ -111,6 +111,11 @@ def finetune_(
                 kept.keep(place + 1, trainable.state())
     module.eval()
     return trainable.finish()
+
+
+def _computed_in(precision: str) -> AbstractContextManager[Any]:
+    """Within, layers multiply in ``precision``."""
+    return torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def _resumed(trainable: Trainable, kept: Checkpoint | None) -> int:
