@@ -26,7 +26,7 @@ LAYERS = (
     ("runtime",),
     ("torch", "jax.replay"),
     ("decide", "measure", "frontends"),
-    ("sensitivity", "equalize", "scoring"),
+    ("sensitivity", "equalize", "scoring", "budget"),
     ("pruning", "compensating"),
     ("proof",),
     ("mixing",),

@@ -13,6 +13,7 @@ PUBLIC = [
     "AWQ",
     "BatchNormScale",
     "Block",
+    "Budget",
     "Codebook",
     "CrossLayer",
     "Data",

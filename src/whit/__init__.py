@@ -1,6 +1,7 @@
 """whit: a trained network and a plan in; a network every whit as good and a fraction of the size out, with proof."""
 
 from whit import formats, runtime, schedules
+from whit.budget import Budget
 from whit.compress import Result, compress
 from whit.data import Data, Images, Samples
 from whit.errors import (
@@ -49,6 +50,7 @@ __all__ = [
     "NM",
     "BatchNormScale",
     "Block",
+    "Budget",
     "Codebook",
     "CrossLayer",
     "Data",

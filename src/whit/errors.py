@@ -1,7 +1,7 @@
 """Everything whit raises on purpose.
 
 WhitError
-├── PlanError        a plan that cannot be run: a bad amount, a bad order, a rule that matches nothing
+├── PlanError        a plan or budget that cannot be: a bad amount, a bad order, a rule that matches nothing
 ├── DataError        data that is missing, has the wrong shape, or holds NaN or labels out of range
 ├── ModelError       a network that cannot be read, edited or exported
 │   └── WeightsError     a weights file whose names or shapes are not the network's
@@ -32,7 +32,7 @@ class WhitError(Exception):
 
 
 class PlanError(WhitError):
-    """A plan, step or rule that cannot be run as written."""
+    """A plan, step, rule or budget that cannot be kept to as written."""
 
 
 class DataError(WhitError):
