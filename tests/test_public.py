@@ -11,6 +11,7 @@ import whit
 
 PUBLIC = [
     "AWQ",
+    "AttentionTransfer",
     "BatchNormScale",
     "Block",
     "Budget",
@@ -22,6 +23,7 @@ PUBLIC = [
     "Entropy",
     "Equalize",
     "Exported",
+    "FeatureHints",
     "FileError",
     "Finetune",
     "Fisher",
@@ -59,6 +61,7 @@ PUBLIC = [
     "Quantize",
     "Random",
     "Regrow",
+    "RelationalHints",
     "Result",
     "Rewind",
     "Rule",

@@ -13,6 +13,7 @@ from whit import (
     AWQ,
     L1,
     LAMP,
+    AttentionTransfer,
     Block,
     Codebook,
     CrossLayer,
@@ -143,7 +144,17 @@ tunes = st.builds(
     optimizer=st.sampled_from(["adamw", "sgd"]),
     weight_decay=st.floats(0, 1),
     loss=st.sampled_from([None, "cross_entropy", "mean_squared_error", "mean_absolute_error"]),
-    distill=st.none() | st.builds(Distill, weight=st.floats(0, 1, exclude_min=True), temperature=positive),
+    distill=st.none()
+    | st.builds(
+        Distill,
+        weight=st.floats(0, 1, exclude_min=True),
+        temperature=positive,
+        decoupled=st.none() | positive,
+        hints=st.none() | st.builds(AttentionTransfer, layers=st.just(("layer1", "layer2")), strength=positive),
+    ),
+    accumulate=st.integers(1, 8),
+    average=st.sampled_from([0.0, 0.999]),
+    precision=st.sampled_from(["float32", "bfloat16"]),
     seed=st.integers(),
 )
 penalties = st.builds(L1, strength=positive) | st.builds(GrowingPenalty, strength=positive, amount=st.just(0.5))

@@ -4,6 +4,7 @@ from whit import formats, runtime, schedules
 from whit.budget import Budget
 from whit.compress import Result, compress
 from whit.data import Data, Images, Samples
+from whit.distill import AttentionTransfer, Distill, FeatureHints, RelationalHints
 from whit.errors import (
     DataError,
     FileError,
@@ -20,7 +21,7 @@ from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
 from whit.penalties import L1, L2, GroupLasso, GrowingPenalty
-from whit.plan import Distill, Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Rule
+from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Rule
 from whit.quantizers import HalfQuadratic, LearnedRounding, Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
@@ -48,6 +49,7 @@ __all__ = [
     "L2",
     "LAMP",
     "NM",
+    "AttentionTransfer",
     "BatchNormScale",
     "Block",
     "Budget",
@@ -59,6 +61,7 @@ __all__ = [
     "Entropy",
     "Equalize",
     "Exported",
+    "FeatureHints",
     "FileError",
     "Finetune",
     "Fisher",
@@ -92,6 +95,7 @@ __all__ = [
     "Quantize",
     "Random",
     "Regrow",
+    "RelationalHints",
     "Result",
     "Rewind",
     "Rule",

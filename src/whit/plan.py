@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal, TypeVar
 
+from whit.distill import Distill
 from whit.errors import PlanError, listed
 from whit.formats import Format, Int
 from whit.mixed import Mixed
@@ -22,7 +23,6 @@ from whit.scores import Gradient, Magnitude, Score
 from whit.units import NM, Block
 
 __all__ = [
-    "Distill",
     "Equalize",
     "Finetune",
     "FoldBatchNorm",
@@ -325,28 +325,6 @@ class Quantize:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Distill:
-    """Learn from the original network too (Hinton et al. 2015).
-
-    For labels, the KL divergence between the outputs softened by ``temperature``, times its square; for other targets
-    the mean squared error between the outputs.
-
-    Attributes:
-        weight: Share of the teacher's loss; the rest is the loss on the targets. 0 learns from the targets alone.
-        temperature: Divides the logits of both networks.
-    """
-
-    weight: float = 1.0
-    temperature: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise PlanError(f"Distill(weight={self.weight}): the teacher's share lies in [0, 1]")
-        if not (self.temperature > 0 and isfinite(self.temperature)):
-            raise PlanError(f"Distill(temperature={self.temperature}): a temperature is a positive number")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Finetune:
     """Train the network as it stands: masks hold, what is quantized is trained through its rounding.
 
@@ -370,7 +348,11 @@ class Finetune:
         samples: Train on the first ``samples`` only; None trains on all.
         augment: Changes to the images of every batch that leave their meaning: ``"flip"`` left and right, ``"shift"``
             by up to an eighth.
-        batch_size: Samples a step.
+        batch_size: Samples a step, of which ``accumulate`` batches make one.
+        accumulate: Batches whose gradients are added up before weights move: the step of a batch that many times as
+            large, in the memory of a small one.
+        average: Decay of the mean over the steps, weighed by age, of everything that is trained (Polyak and Juditsky
+            1992), which is what comes out; 0.999 looks back over a thousand steps. 0 takes the last values.
         optimizer: ``"adamw"`` or ``"sgd"`` with Nesterov momentum 0.9.
         weight_decay: Decoupled with AdamW, on weight matrices only.
         penalty: Drives weights or channels to zero, for a ``Prune`` that follows: ``L1``, ``L2``, ``GroupLasso`` or
@@ -391,6 +373,8 @@ class Finetune:
     samples: int | None = None
     augment: tuple[Literal["flip", "shift"], ...] = ()
     batch_size: int = 128
+    accumulate: int = 1
+    average: float = 0.0
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 0.0
     loss: Literal["cross_entropy", "mean_squared_error", "mean_absolute_error"] | None = None
@@ -406,6 +390,10 @@ class Finetune:
                 raise PlanError(f"Finetune({name}={value}): it is a positive number")
         if self.batch_size < 1:
             raise PlanError(f"Finetune(batch_size={self.batch_size}): a batch holds at least one sample")
+        if self.accumulate < 1:
+            raise PlanError(f"Finetune(accumulate={self.accumulate}): a step takes at least one batch")
+        if not 0 <= self.average < 1:
+            raise PlanError(f"Finetune(average={self.average}): the decay of a mean lies in [0, 1)")
         if not (self.weight_decay >= 0 and isfinite(self.weight_decay)):
             raise PlanError(f"Finetune(weight_decay={self.weight_decay}): it is zero or a positive number")
         if not (self.rate >= 0 and isfinite(self.rate)):

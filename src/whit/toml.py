@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from whit import formats, mixed, penalties, plan, quantizers, ranges, scalings, scores, units
+from whit import distill, formats, mixed, penalties, plan, quantizers, ranges, scalings, scores, units
 from whit.errors import PlanError, listed
 from whit.plan import Plan
 
 __all__ = ["dumps", "from_table", "load_plan", "loads", "save_plan", "to_table"]
 
-_HOMES = (plan, formats, ranges, scores, quantizers, scalings, mixed, units, penalties)
+_HOMES = (plan, formats, ranges, scores, quantizers, scalings, mixed, units, penalties, distill)
 
 
 def dumps(what: Plan) -> str:

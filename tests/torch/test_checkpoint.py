@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import nn
 import whit
 from whit import decide
 from whit.data import Samples
+from whit.distill import Distill, FeatureHints
 from whit.ledger import Ledger
 from whit.metrics import Accuracy
-from whit.plan import Distill, Finetune, Quantize
+from whit.plan import Finetune, Quantize
 from whit.progress import Bar, Progress
 from whit.torch import checkpoint
 from whit.torch.network import TorchNetwork
@@ -67,10 +69,19 @@ def train(step: Finetune, progress: Progress, path: Path | None, shift: float = 
     return dict(net.values()), ledger.record(*trained)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+HINTED = Distill(weight=0.5, hints=FeatureHints(layers=("0",)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"optimizer": "sgd"}, {"average": 0.9}, {"distill": HINTED}, {"accumulate": 2, "batch_size": 16}],
+    ids=["adamw", "sgd", "averaged", "hinted", "accumulated"],
+)
 @pytest.mark.parametrize("after", [7, 25])
-def test_a_training_that_was_stopped_ends_as_one_that_was_not(after: int, optimizer: str, tmp_path: Path) -> None:
-    step = Finetune(**{name: getattr(STEP, name) for name in STEP.__slots__} | {"optimizer": optimizer})
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(
+    after: int, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    step = replace(STEP, **changes)
     path = tmp_path / "states" / "step.safetensors"
     with pytest.raises(StoppedError):
         train(step, Stops(after), path)

@@ -10,14 +10,16 @@ from torch import nn
 import whit
 from whit import decide, formats, pruning, store
 from whit.data import Samples
+from whit.distill import Distill
 from whit.formats import Format
 from whit.ledger import Ledger
 from whit.metrics import Accuracy, MeanAbsoluteError
-from whit.plan import Distill, Finetune, Prune, Quantize
+from whit.plan import Finetune, Prune, Quantize
 from whit.progress import Progress
 from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 from whit.torch.rounded import RoundedWeight
+from whit.torch.trainable import Trainable
 
 BYTE = whit.Int(bits=8, symmetric=False, per="tensor")
 
@@ -242,6 +244,33 @@ def test_training_in_bfloat16_teaches_as_much_and_leaves_float32(before: tuple[P
         found.append(net)
     # Eight bits of mantissa are not twenty-four, so something was computed otherwise.
     assert not np.array_equal(found[0].predict(samples), found[1].predict(samples))
+
+
+def test_small_batches_that_are_accumulated_train_as_one_large_batch_does() -> None:
+    found = []
+    for accumulate in (1, 4):
+        module, samples = problem()
+        net = TorchNetwork.of(nn.Sequential(module[0], module[2], module[3]), samples)  # type: ignore[index]
+        step = Finetune(epochs=2, batch_size=64 // accumulate, accumulate=accumulate, optimizer="sgd")
+        net.finetune_(step, samples, Accuracy(), Ledger(), net.copy(), Progress())
+        found.append(net.predict(samples))
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
+def test_what_comes_out_is_the_mean_over_the_steps_where_one_is_asked_for() -> None:
+    module = nn.Linear(3, 2)
+    trainable = Trainable(module, Finetune(epochs=1, average=0.75, optimizer="sgd"), Ledger())
+    seen = []
+    for _ in range(6):
+        module(torch.ones(1, 3)).sum().backward()
+        trainable.take_step(0.1)
+        seen.append(module.weight.detach().clone())
+    # The plain mean of the first four, a quarter of each step's value from then on.
+    expected = torch.stack(seen[:4]).mean(0)
+    for value in seen[4:]:
+        expected = 0.75 * expected + 0.25 * value
+    trainable.finish()
+    torch.testing.assert_close(module.weight.detach(), expected)
 
 
 def test_a_loss_that_runs_away_stops_with_an_error_that_says_what_to_do() -> None:

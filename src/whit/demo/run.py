@@ -10,10 +10,11 @@ from whit.compress import Result, compress
 from whit.data import Data
 from whit.demo.network import make_network
 from whit.demo.prepare import Prepared, Settings, prepare
+from whit.distill import Distill
 from whit.formats import Int
 from whit.output import PLAN as PLAN_FILE
 from whit.output import read_result, write_run
-from whit.plan import Distill, Finetune, FoldBatchNorm, Plan, Prune, Quantize
+from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize
 from whit.progress import Progress
 from whit.ranges import Percentile
 from whit.table import print_result

@@ -28,7 +28,9 @@ from whit.torch.capture import capture
 from whit.torch.checkpoint import Checkpoint, fingerprint
 from whit.torch.evidence import FEW, energies, gradients
 from whit.torch.export import export_onnx
+from whit.torch.hinting import Hinting
 from whit.torch.moments import moments, sensitivities
+from whit.torch.objective import Objective
 from whit.torch.penalised import Penalised
 from whit.torch.reconstruct import reconstruct
 from whit.torch.train import finetune_
@@ -202,13 +204,17 @@ class TorchNetwork(Network):
     ) -> Sequence[Rounded | RoundedActivation]:
         """Train the module in place."""
         assert isinstance(teacher, TorchNetwork)
-        teach = teacher._forward if step.distill is not None else None
-        loss = step.loss or metric.loss
         kept = None if checkpoint is None else Checkpoint(checkpoint, self._training(step, samples, teacher))
         unrounded, self.unrounded = self.unrounded, {}
         penalised = Penalised(self.module, step.penalty, self.graph()) if step.penalty is not None else None
+        objective = Objective(step, step.loss or metric.loss)
+        if step.distill is not None:
+            objective.teacher = teacher._forward
+            if step.distill.hints is not None:
+                inputs, _ = samples.take(np.arange(min(2, len(samples))))
+                objective.hinting = Hinting(step.distill.hints, self.module, teacher.module, self._tensors(inputs))
         return finetune_(
-            self.module, step, samples, loss, ledger, unrounded, teach, self.layout, progress, kept, penalised
+            self.module, step, samples, objective, ledger, unrounded, self.layout, progress, kept, penalised
         )
 
     def _training(self, step: Finetune, samples: Samples, teacher: "TorchNetwork") -> str:

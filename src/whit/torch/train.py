@@ -1,31 +1,29 @@
 """Fine-tuning on the user's own eager module: masks hold, rounding is trained through, a teacher may help."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from math import ceil, cos, pi
-from typing import Any
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from math import ceil, cos, isfinite, pi
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsage]
-from torch.nn import functional as F
 
 from whit.data import Array, Samples
 from whit.errors import DataError
 from whit.ledger import Ledger, Rounded, RoundedActivation
-from whit.metrics import Loss
-from whit.plan import Distill, Finetune
+from whit.plan import Finetune
 from whit.progress import Progress
 from whit.torch.activations import interruptible
 from whit.torch.augment import augmented
 from whit.torch.checkpoint import Checkpoint
-from whit.torch.logits import logits_of
+from whit.torch.objective import Objective
 from whit.torch.penalised import Penalised
 from whit.torch.rounded import RoundedWeight
 from whit.torch.trainable import Trainable
 
-__all__ = ["finetune_", "own_loss", "seeded"]
+__all__ = ["finetune_", "seeded"]
 
 _WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
@@ -50,10 +48,9 @@ def finetune_(
     module: nn.Module,
     step: Finetune,
     samples: Samples,
-    loss: Loss,
+    objective: Objective,
     ledger: Ledger,
     unrounded: Mapping[str, Array],
-    teacher: Callable[[tuple[Tensor, ...]], Tensor] | None,
     layout: torch.memory_format,
     progress: Progress,
     kept: Checkpoint | None = None,
@@ -68,10 +65,9 @@ def finetune_(
         module: Rounds the activations that the ledger rounds.
         step: What to do.
         samples: To train on.
-        loss: On the targets.
+        objective: What it makes small.
         ledger: What was masked and rounded.
         unrounded: Weights before they were rounded, by name, as far as they are known.
-        teacher: The original network, where there is something to learn from it.
         layout: How the first input lies in memory.
         progress: Shows how far it is.
         kept: A file to keep the state in, and to go on from if it is there.
@@ -80,25 +76,30 @@ def finetune_(
     Returns:
         The codes and scales that rounded weights have then, and the grids of activations that were trained.
     """
-    trainable = Trainable(module, step, ledger, unrounded)
+    trainable = Trainable(module, step, ledger, unrounded, objective.parameters)
     count = min(step.samples or len(samples), len(samples))
-    steps = max(1, ceil(step.epochs * count / step.batch_size))
+    steps = max(1, ceil(step.epochs * count / (step.batch_size * step.accumulate)))
+
+    def network(inputs: tuple[Tensor, ...]) -> Tensor:
+        with interruptible(module):
+            return functional_call(module, trainable.effective(), inputs)
+
     module.train()
-    with seeded(step.seed), progress.bar("fine-tuning", steps) as bar:
+    with seeded(step.seed), objective.listening(), progress.bar("fine-tuning", steps) as bar:
         first = _resumed(trainable, kept)
         bar.advance(first)
-        batches = _endless(samples, count, step, first, layout)
-        for place, (inputs, targets) in zip(range(first, steps), batches, strict=False):
-            with interruptible(module), _computed_in(step.precision):
-                outputs = functional_call(module, trainable.effective(), inputs).float()
-                taught = teacher(inputs).float() if teacher else None
-            value = _loss(outputs, targets, loss, step.distill, taught)
-            if not torch.isfinite(value):
+        batches = _endless(samples, count, step, first * step.accumulate, layout)
+        for place in range(first, steps):
+            mean = 0.0
+            for inputs, targets in islice(batches, step.accumulate):
+                value = objective(network, inputs, targets) / step.accumulate
+                value.backward()
+                mean += value.item()
+            if not isfinite(mean):
                 raise DataError(
-                    f"the training loss became {value.item()} at step {place + 1} of {steps}; "
+                    f"the training loss became {mean} at step {place + 1} of {steps}; "
                     f"lower the learning rate ({step.learning_rate}) and look at the data"
                 )
-            value.backward()
             if step.rate > 0:
                 price = step.rate * min(1.0, place / (_RISE * steps))
                 _price(price, trainable.rounded, look=place % _LOOK == 0)
@@ -106,16 +107,11 @@ def finetune_(
             trainable.take_step(pace)
             if penalised is not None:
                 penalised.shrink_(pace, place / steps)
-            bar.advance(1, note=f"loss {value.item():.4g}")
+            bar.advance(1, note=f"loss {mean:.4g}")
             if kept is not None and (place + 1 == steps or (kept.due() and (place + 1) % _LOOK == 0)):
                 kept.keep(place + 1, trainable.state())
     module.eval()
     return trainable.finish()
-
-
-def _computed_in(precision: str) -> AbstractContextManager[Any]:
-    """Within, layers multiply in ``precision``."""
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def _resumed(trainable: Trainable, kept: Checkpoint | None) -> int:
@@ -160,34 +156,3 @@ def _endless(
             head = augmented(head, step.augment).contiguous(memory_format=layout)
             yield (head, *others), torch.from_numpy(np.ascontiguousarray(targets))
         first = max(0, first - len(batches))
-
-
-def _loss(outputs: Tensor, targets: Tensor, loss: Loss, distill: Distill | None, taught: Tensor | None) -> Tensor:
-    if loss == "cross_entropy":
-        outputs, taught = logits_of(outputs), None if taught is None else logits_of(taught)
-    share = distill.weight if distill is not None else 0.0
-    total = outputs.new_zeros(())
-    if share < 1:
-        total = total + (1 - share) * own_loss(outputs, targets, loss)
-    if distill is not None and taught is not None:
-        total = total + share * _taught_loss(outputs, taught, loss, distill.temperature)
-    return total
-
-
-def own_loss(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-    """The mean loss of outputs on their targets; of a cross entropy, the outputs are logits."""
-    match loss:
-        case "cross_entropy":
-            return F.cross_entropy(outputs.flatten(0, -2), targets.flatten().long())
-        case "mean_squared_error":
-            return F.mse_loss(outputs, targets.to(outputs.dtype))
-        case "mean_absolute_error":
-            return F.l1_loss(outputs, targets.to(outputs.dtype))
-
-
-def _taught_loss(outputs: Tensor, taught: Tensor, loss: Loss, temperature: float) -> Tensor:
-    if loss != "cross_entropy":
-        return F.mse_loss(outputs, taught)
-    student = F.log_softmax(outputs.flatten(0, -2) / temperature, dim=-1)
-    teacher = F.log_softmax(taught.flatten(0, -2) / temperature, dim=-1)
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2

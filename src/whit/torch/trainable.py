@@ -1,6 +1,6 @@
 """What of a module is trained: weights through their masks and their rounding, grids of activations, and the rest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,9 +27,17 @@ class Trainable:
     """
 
     def __init__(
-        self, module: nn.Module, step: Finetune, ledger: Ledger, unrounded: Mapping[str, Array] | None = None
+        self,
+        module: nn.Module,
+        step: Finetune,
+        ledger: Ledger,
+        unrounded: Mapping[str, Array] | None = None,
+        beside: Sequence[nn.Parameter] = (),
     ) -> None:
-        """Start from what the module and the ledger hold, and within its rounding from what a weight was before."""
+        """Start from what the module and the ledger hold, and within its rounding from what a weight was before.
+
+        What stands ``beside`` the module is trained along and forgotten.
+        """
         self.module = module
         self.step = step
         self.masks = {name: torch.from_numpy(decision.mask) for name, decision in ledger.masks().items()}
@@ -39,7 +47,10 @@ class Trainable:
             if unrounded and name in unrounded and step.rate == 0:  # a price for bits starts at codes that are cheap
                 weight.start(unrounded[name])
             weight.learned = step.trains != "codes" and weight.has_scale
+        self.beside = beside
         self.optimizer = self._optimizer()
+        self.steps = 0
+        self.averages = {name: one.detach().clone() for name, one in self._averaged()}
         self._attach(self.grids)
 
     def effective(self) -> dict[str, Tensor]:
@@ -60,9 +71,13 @@ class Trainable:
                 one.slow()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._average()
 
     def finish(self) -> list[Rounded | RoundedActivation]:
         """Leave the values in the module that were trained; where scales came short, they and the rest stay so."""
+        with torch.no_grad():
+            for name, tensor in self._averaged():
+                tensor.copy_(self.averages[name])
         scales = [weight.decision.scale for weight in self.rounded.values() if weight.has_scale]
         brief = bool(scales) and all(is_short(scale) for scale in scales)
         weights = [weight.decided(brief=brief) for weight in self.rounded.values()]
@@ -87,7 +102,8 @@ class Trainable:
                 for key, value in self.optimizer.state[parameter].items()
                 if isinstance(value, Tensor)
             }
-            | {"random": torch.get_rng_state()}
+            | {f"average.{name}": average for name, average in self.averages.items()}
+            | {"random": torch.get_rng_state(), "steps": torch.tensor(self.steps)}
         )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -95,11 +111,27 @@ class Trainable:
         with torch.no_grad():
             for name, tensor in self._tensors():
                 tensor.copy_(state[name])
+        self.steps = int(state["steps"])
+        for name, average in self.averages.items():
+            average.copy_(state[f"average.{name}"])
         for place, parameter in enumerate(self._parameters()):
             start = f"optimizer.{place}."
             found = {name.removeprefix(start): one for name, one in state.items() if name.startswith(start)}
             self.optimizer.state[parameter].update(found)
         torch.set_rng_state(state["random"])
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Take the values as they are now into the mean, which is plain until it is as long as the decay looks back."""
+        self.steps += 1
+        share = max(1 - self.step.average, 1 / self.steps)
+        for name, tensor in self._averaged():
+            self.averages[name].lerp_(tensor, share)
+
+    def _averaged(self) -> Iterator[tuple[str, Tensor]]:
+        """What comes out as a mean."""
+        if self.step.average > 0:
+            yield from ((name, tensor) for name, tensor in self._tensors() if tensor.is_floating_point())
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         yield from ((f"module.{name}", tensor) for name, tensor in self.module.state_dict().items())
@@ -107,6 +139,7 @@ class Trainable:
             yield from ((f"latent.{name}", weight.latent), (f"log_scale.{name}", weight.log_scale))
         for name, grid in self.grids.items():
             yield from ((f"log_scale.{name}", grid.log_scale), (f"zero_point.{name}", grid.zero_point))
+        yield from ((f"beside.{place}", parameter) for place, parameter in enumerate(self.beside))
 
     def _parameters(self) -> Iterator[Tensor]:
         for group in self.optimizer.param_groups:
@@ -132,6 +165,7 @@ class Trainable:
         if step.trains != "scales":
             matrices = [one for one in free if one.dim() > 1]
             yield {"params": matrices, "pace": 1.0, "weight_decay": step.weight_decay}
+        yield {"params": list(self.beside), "pace": 1.0}
         for weight in self.rounded.values():
             if weight.learned:
                 yield {"params": [weight.log_scale], "pace": 1.0}
