@@ -37,7 +37,8 @@ class Group:
     Attributes:
         name: The first layer that makes these channels.
         cuts: For every coupled axis the indices that each unit takes from it, ``(units, indices)``, int64.
-        counts: Where a module's code may count these channels among others, how many each unit is of them.
+        counts: Where a module's code may count these channels among others, how many each unit is of them; also
+            where the same module counts as many channels and no unit is one of them.
     """
 
     name: str
@@ -113,14 +114,19 @@ def _coupling(carrier: Uniting) -> Coupling:
         if root not in carrier.reasons:
             alike.setdefault(tuple((key, len(indices)) for key, indices in unit.items()), []).append((root, unit))
     counts = _counts(carrier)
+    everywhere = dict.fromkeys(count for each in counts.values() for count in each)
     groups: list[Group] = []
     order = {layer.weight: layer.name for layer in graph.layers()}
     for signature, units in alike.items():
         name = _name(signature, order, graph)
         if name is not None and len(units) > 1:
             cuts = {key: np.array([unit[key] for _, unit in units], np.int64) for key, _ in signature}
-            met = dict.fromkeys(count for root, _ in units for count in counts.get(root, ()))
-            counted = {count: np.array([counts.get(root, {}).get(count, 0) for root, _ in units]) for count in met}
+            met = {(count.layer, count.size) for root, _ in units for count in counts.get(root, ())}
+            counted = {
+                count: np.array([counts.get(root, {}).get(count, 0) for root, _ in units])
+                for count in everywhere
+                if (count.layer, count.size) in met
+            }
             groups.append(Group(name=name, cuts=cuts, counts=counted))
     places = {name: place for place, name in enumerate(order.values())}
     groups.sort(key=lambda group: places.get(group.name, len(places)))

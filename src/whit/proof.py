@@ -13,7 +13,7 @@ from whit.graph import Graph
 from whit.ledger import Assigned, Kept
 from whit.network import Network
 from whit.plan import Prune
-from whit.pruning import Cut
+from whit.pruning import Cut, Tried
 from whit.scoring import Evidence
 
 __all__ = ["Proven", "mask_", "proven_cuts", "same"]
@@ -33,15 +33,19 @@ class Proven(NamedTuple):
 def proven_cuts(step: Prune, network: Network, evidence: Evidence) -> Proven:
     """The cuts that a step with ``unit="channel"`` makes, none of which changes what the channels that stay compute.
 
-    A group whose cut does is left alone, with the reason: its width is a number in the user's code, say.
+    A group whose cut does is left alone, with the reason: its width is a number in the user's code, say. Of numbers of
+    which nobody can say what they count, the proof shows whether they follow the cut.
     """
     graph = network.graph()
     cuts, skipped = pruning.channels(step, network, graph, evidence)
     proof = _Proof(network, graph, evidence.samples)
     if not proof.holds(cuts):
         proof.add(cuts)
-        broken = frozenset(cut.group.signature for cut in proof.broken)
-        cuts, skipped = pruning.channels(step, network, graph, evidence, broken)
+        tried = Tried(
+            broken=frozenset(cut.group.signature for cut in proof.broken),
+            steady=frozenset(cut.group.signature for cut in proof.sound if cut.steady),
+        )
+        cuts, skipped = pruning.channels(step, network, graph, evidence, tried)
         if not proof.holds(cuts):
             cuts = proof.sound
     return Proven(cuts, pruning.cutting(cuts, graph), skipped)
@@ -84,8 +88,10 @@ class _Proof:
         """Add the cuts that hold together with those before them, by halves."""
         if self.holds([*self.sound, *cuts]):
             self.sound += cuts
-        elif len(cuts) == 1:
+        elif len(cuts) == 1 and cuts[0].steady:
             self.broken += cuts
+        elif len(cuts) == 1:
+            self.add([cuts[0]._replace(steady=True)])
         else:
             self.add(cuts[: len(cuts) // 2])
             self.add(cuts[len(cuts) // 2 :])
@@ -94,15 +100,18 @@ class _Proof:
 def mask_(network: Network, cuts: Sequence[Cut]) -> None:
     """Make zero, instead of cutting it, all that goes with the units that are cut."""
     gone: dict[str, list[tuple[int, NDArray[np.int64]]]] = {}
-    for group, units in cuts:
+    for group, units, _ in cuts:
         removed = np.setdiff1d(np.arange(group.size), units)
         for (parameter, axis), indices in group.cuts.items():
             gone.setdefault(parameter, []).append((axis, indices[removed].reshape(-1)))
+    values = network.values()
+    zeroed: list[Assigned] = []
     for parameter, axes in gone.items():
-        array = np.array(network.values()[parameter])
+        array = np.array(values[parameter])
         for axis, indices in axes:
             array[(slice(None),) * axis + (indices,)] = 0
-        network.apply_([Assigned(parameter=parameter, values=array)])
+        zeroed.append(Assigned(parameter=parameter, values=array))
+    network.apply_(zeroed)
 
 
 def same(expected: Array, found: Array) -> bool:

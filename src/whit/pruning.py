@@ -20,7 +20,7 @@ from whit.scores import Known, Score
 from whit.scoring import Asked, Evidence, weigh
 from whit.units import NM, Block
 
-__all__ = ["Cut", "channels", "cutting", "macs_after", "mask_weights", "regrown", "single_weights"]
+__all__ = ["Cut", "Tried", "channels", "cutting", "macs_after", "mask_weights", "regrown", "single_weights"]
 
 Signature = tuple[tuple[Axis, int], ...]
 _HALVINGS = 16
@@ -135,14 +135,26 @@ def regrown(step: Regrow, network: Network, ledger: Ledger, evidence: Evidence) 
 
 
 class Cut(NamedTuple):
-    """A group of coupled channels, and the units of it that stay (rising, int64)."""
+    """A group of coupled channels, and the units of it that stay (rising, int64).
+
+    Of a number in a module's code that counts channels of this group and as many others, nobody can say which it means:
+    it follows this group, or where ``steady`` it stays.
+    """
 
     group: Group
     units: NDArray[np.int64]
+    steady: bool = False
+
+
+class Tried(NamedTuple):
+    """Signatures of groups that turned out not to be cuttable, or only ``Cut.steady``."""
+
+    broken: frozenset[Signature] = frozenset()
+    steady: frozenset[Signature] = frozenset()
 
 
 def channels(
-    step: Prune, network: Network, graph: Graph, evidence: Evidence, broken: frozenset[Signature] = frozenset()
+    step: Prune, network: Network, graph: Graph, evidence: Evidence, tried: Tried | None = None
 ) -> tuple[list[Cut], list[Skipped]]:
     """Which channels every group of coupled channels keeps; groups that keep all are left out.
 
@@ -151,9 +163,10 @@ def channels(
         network: As it is now.
         graph: What it computes.
         evidence: What scores may look at.
-        broken: Signatures of groups that turned out not to be cuttable.
+        tried: What is known of groups from cuts that were tried, if any were.
     """
-    groups, uses, skipped = _chosen(step, graph, broken)
+    tried = tried or Tried()
+    groups, uses, skipped = _chosen(step, graph, tried.broken)
     parts = {key: _parts(group, uses[key].score, graph) for key, group in groups.items()}
     found = weigh([(cut.parameter, uses[key].score) for key, cuts in parts.items() for cut in cuts], network, evidence)
     scores: dict[str, Floats] = {}
@@ -170,7 +183,8 @@ def channels(
         amounts = {key: share * uses[key].amount for key in scores}
         multiples = {key: uses[key].multiple_of for key in scores}
         kept = keep_units(scores, amounts, multiples, together=step.scope == "global")
-        return [Cut(groups[key], units) for key, units in kept.items() if units.size < groups[key].size]
+        cuts = [Cut(groups[key], units) for key, units in kept.items() if units.size < groups[key].size]
+        return [cut._replace(steady=cut.group.signature in tried.steady) for cut in cuts]
 
     return (at(1.0) if step.macs is None else _within(step.macs, at, graph)), skipped
 
@@ -193,7 +207,7 @@ def _within(budget: float, at: Callable[[float], list[Cut]], graph: Graph) -> li
 def macs_after(cuts: Sequence[Cut], graph: Graph) -> float:
     """The multiply-accumulates of a network once channels are cut, for one sample."""
     gone: dict[Axis, int] = {}
-    for group, units in cuts:
+    for group, units, _ in cuts:
         for key, indices in group.cuts.items():
             gone[key] = gone.get(key, 0) + (group.size - units.size) * indices.shape[1]
     total = 0.0
@@ -238,30 +252,33 @@ def cutting(cuts: Sequence[Cut], graph: Graph) -> list[Kept]:
     left: dict[Axis, NDArray[np.int64]] = {}
     counted: dict[Count, int] = {}
     decisions: list[Kept] = []
-    for group, units in cuts:
+    for group, units, steady in cuts:
         removed = np.setdiff1d(np.arange(group.size), units)
         axes: dict[Axis, NDArray[np.int64]] = {}
         for key, indices in group.cuts.items():
             before = left.get(key, np.arange(graph.shape(key.parameter)[key.axis]))
             axes[key] = np.flatnonzero(~np.isin(before, indices[removed]))
             left[key] = before[axes[key]]
-        sizes = _sizes(group, removed, counted)
+        sizes = _sizes(group, removed, counted, steady)
         decisions.append(Kept(group=group.name, axes=axes, groups=_depthwise_groups(axes, graph), sizes=sizes))
     return decisions
 
 
-def _sizes(group: Group, removed: NDArray[np.int64], counted: dict[Count, int]) -> dict[str, dict[int, int]]:
+def _sizes(
+    group: Group, removed: NDArray[np.int64], counted: dict[Count, int], steady: bool
+) -> dict[str, dict[int, int]]:
     """By module, what becomes of numbers that count channels; ``counted`` is how many there were, and is changed."""
     sizes: dict[str, dict[int, int]] = {}
     unclear: set[tuple[str, int]] = set()
     for count, many in group.counts.items():
         before = counted.get(count, count.size)
         after = counted[count] = before - int(many[removed].sum())
-        if after != before and sizes.setdefault(count.layer, {}).setdefault(before, after) != after:
+        if (steady or after != before) and sizes.setdefault(count.layer, {}).setdefault(before, after) != after:
             unclear.add((count.layer, before))  # it counts different things, so nobody knows which this number is
     for layer, before in unclear:
         del sizes[layer][before]
-    return {layer: changes for layer, changes in sizes.items() if changes}
+    changes = {layer: {a: b for a, b in each.items() if a != b} for layer, each in sizes.items()}
+    return {layer: each for layer, each in changes.items() if each}
 
 
 def _makers(group: Group, layers: Sequence[Layer]) -> list[str]:

@@ -16,6 +16,7 @@ from whit.decide import Skipped
 from whit.errors import PlanError
 from whit.ledger import Axis, Kept
 from whit.plan import Prune, Rule
+from whit.proof import proven_cuts
 from whit.scoring import Evidence
 from whit.torch.edit import tensor_of
 from whit.torch.network import TorchNetwork
@@ -124,6 +125,28 @@ class Fused(Attention):
         )
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         return self.head(torch.relu(x + self.project(mixed)).mean(1))
+
+
+class Columns(nn.Module):
+    """A weight stored input by output, as those of GPT-2; its module counts what it makes, not what it reads."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.weight = nn.Parameter(torch.randn(inputs, outputs) / 3)
+        self.bias = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], self.outputs)
+
+
+class Square(Attention):
+    """As many numbers go into a layer as come out of it, and only those that go in are cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv, self.project = nn.Linear(3, 12), Columns(12, 36), Columns(12, 12)
+        self.head = nn.Linear(12, 5)
 
 
 class Parts(nn.Module):
@@ -310,6 +333,18 @@ def test_a_width_that_the_code_fixes_is_found_by_trying_and_left_alone() -> None
     assert result.model.second.out_channels == 4
     assert ("second", "the network's code fixes its width") in [(one.layer, one.reason) for one in result.skipped]
     assert result.parity.max_abs < 1e-4
+
+
+@pytest.mark.parametrize(("left_alone", "inputs", "outputs"), [("qkv", 12, 6), ("stem", 6, 12)])
+def test_which_of_as_many_channels_a_number_counts_is_found_by_trying(
+    left_alone: str, inputs: int, outputs: int
+) -> None:
+    net, samples = network(Square)
+    step = Prune(amount=0.5, unit="channel", rules=(Rule(layers=left_alone),))
+    proven = proven_cuts(step, net, Evidence(samples=samples, most=4, loss="cross_entropy"))
+    net.apply_(proven.decisions)
+    assert net.module.project.weight.shape == (inputs, outputs)
+    assert net.module.project.outputs == outputs
 
 
 class Opaque(nn.Module):

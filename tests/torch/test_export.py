@@ -323,3 +323,28 @@ def test_a_module_that_returns_more_than_a_tensor_is_refused() -> None:
     samples = Samples((np.zeros((2, 3), np.float32),), np.zeros(2, np.int64))
     with pytest.raises(whit.ModelError, match="returns tuple; whit reads networks that return one tensor"):
         TorchNetwork.of(Two(), samples)
+
+
+class Biased(nn.Module):
+    """Attention with a bias that is learned for each distance between two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.project = nn.Linear(8, 36), nn.Linear(12, 5)
+        self.distances = nn.Embedding(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(x).reshape(*x.shape[:2], 3, 3, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        places = torch.arange(x.shape[1])
+        bias = self.distances((places[:, None] - places).abs()).permute(2, 0, 1)[None]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.project(mixed.transpose(1, 2).reshape(*x.shape[:2], 12)).mean(1)
+
+
+def test_attention_with_a_learned_bias_is_exported_with_a_free_batch_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(3, 12, 8)).astype(np.float32)
+    samples = Samples((x,), np.zeros(3, np.int64))
+    net = TorchNetwork.of(Biased(), samples)
+    exported(net, Ledger(), tmp_path)
+    np.testing.assert_allclose(open_onnx(tmp_path / "model.onnx")(x), net.predict(samples), atol=1e-5)

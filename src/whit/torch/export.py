@@ -46,7 +46,8 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     """
     names = ["input"] if len(examples) == 1 else [f"input_{place}" for place in range(len(examples))]
     batch = torch.export.Dim("batch")
-    with warnings.catch_warnings(), _quiet():
+    # Where masks of attention have gradients, torch's exporter chooses other kernels in one pass than in the next.
+    with warnings.catch_warnings(), _quiet(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         try:
             program = torch.onnx.export(
