@@ -1,6 +1,6 @@
 # make demo     what whit does to a real network, with proof
 # make test     native tests, then pytest
-# make test-runtimes   tests of exports whose runtimes are large, in an environment of their own
+# make test-runtimes   tests of what is large beside whit (ExecuTorch, Ray), in an environment of their own
 # make check    formatting, lint, types, native tests under the sanitizers
 # make clean    removes what was built; the downloaded packages stay in .venv
 #
@@ -32,8 +32,8 @@ PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 test-runtimes: install
 	.venv/bin/python -m venv $(RUNTIMES)
 	echo "import site; site.addsitedir('$$(.venv/bin/python $(PURELIB))')" >"$$($(RUNTIMES)/bin/python $(PURELIB))/venv.pth"
-	$(RUNTIMES)/bin/python -m pip install --disable-pip-version-check -c constraints.txt executorch
-	$(RUNTIMES)/bin/python -m pytest tests/export/test_executorch.py
+	$(RUNTIMES)/bin/python -m pip install --disable-pip-version-check -c constraints.txt executorch ray
+	$(RUNTIMES)/bin/python -m pytest tests/export/test_executorch.py tests/test_workers.py
 
 check: install
 	ruff format --check

@@ -380,3 +380,17 @@ def test_a_result_is_kept_beside_when_its_folder_appears_during_the_run(
     fails(outcome, "exists already", "run-2")
     assert (out / "other").read_text() == "of somebody else"
     assert (tmp_path / "run-2" / "model.whit").is_file()
+
+
+def test_checkpoint_compresses_shards_and_says_what_they_take(tmp_path: Path) -> None:
+    values = {name: np.random.default_rng(0).normal(size=(64, 256)).astype(np.float32) for name in ("a", "b")}
+    save_file(values, tmp_path / "model.safetensors")
+    outcome = whit("checkpoint", tmp_path / "model.safetensors", "--out", tmp_path / "out")
+    assert outcome.exit_code == 0, outcome.output
+    size = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.whit"))
+    text = " ".join(outcome.stdout.split())
+    assert f"in 1 shards in {tmp_path / 'out'}, {8 * size / 32768:.2f} bits for each of 32,768 parameters" in text
+
+
+def test_checkpoint_that_is_none_fails_in_one_message(tmp_path: Path) -> None:
+    fails(whit("checkpoint", tmp_path, "--out", tmp_path / "out"), "holds no .safetensors files")

@@ -15,7 +15,7 @@ SOURCES = Path(whit.__file__).parent
 # entry covers a package's modules, unless one of them has an entry for itself.
 LAYERS = (
     ("errors", "_core"),
-    ("formats", "graph", "moments", "pricing", "progress", "data", "finite", "lookup"),
+    ("formats", "graph", "moments", "pricing", "progress", "data", "finite", "lookup", "workers"),
     (
         "ledger",
         "scores",
@@ -40,9 +40,10 @@ LAYERS = (
     ("decide", "measure", "frontends"),
     ("sensitivity", "equalize", "scoring", "budget"),
     ("pruning", "compensating"),
-    ("proof",),
+    ("proof", "weights_only"),
     ("mixing",),
-    ("compress", "saving"),
+    ("compress", "checkpoint"),
+    ("saving",),
     ("jax", "output", "table", "export"),
     ("bench", "inspection", "grouping", "demo"),
     ("cli",),

@@ -57,9 +57,11 @@ PUBLIC = [
     "Percentile",
     "Plan",
     "PlanError",
+    "Processes",
     "Prune",
     "Quantize",
     "Random",
+    "Ray",
     "Regrow",
     "RelationalHints",
     "Result",
@@ -72,7 +74,9 @@ PUBLIC = [
     "Wanda",
     "WeightsError",
     "WhitError",
+    "WorkersError",
     "compress",
+    "compress_checkpoint",
     "export",
     "formats",
     "load",
@@ -126,7 +130,7 @@ def test_every_public_function_is_annotated(name):
 def test_every_error_is_a_whit_error():
     found = [getattr(whit, name) for name in PUBLIC]
     errors = [one for one in found if inspect.isclass(one) and issubclass(one, Exception)]
-    assert len(errors) == 8
+    assert len(errors) == 9
     assert all(issubclass(error, whit.WhitError) for error in errors)
     assert issubclass(whit.WeightsError, whit.ModelError)
 

@@ -2,6 +2,7 @@
 
 from whit import formats, runtime, schedules
 from whit.budget import Budget
+from whit.checkpoint import compress_checkpoint
 from whit.compress import Result, compress
 from whit.data import Data, Images, Samples
 from whit.distill import AttentionTransfer, Distill, FeatureHints, RelationalHints
@@ -14,6 +15,7 @@ from whit.errors import (
     PlanError,
     WeightsError,
     WhitError,
+    WorkersError,
 )
 from whit.export import Exported, export
 from whit.formats import Codebook, Float, Int
@@ -42,6 +44,7 @@ from whit.scores import (
 from whit.target import Target
 from whit.toml import load_plan, save_plan
 from whit.units import NM, Block
+from whit.workers import Processes, Ray
 
 __all__ = [
     "AWQ",
@@ -91,9 +94,11 @@ __all__ = [
     "Percentile",
     "Plan",
     "PlanError",
+    "Processes",
     "Prune",
     "Quantize",
     "Random",
+    "Ray",
     "Regrow",
     "RelationalHints",
     "Result",
@@ -106,7 +111,9 @@ __all__ = [
     "Wanda",
     "WeightsError",
     "WhitError",
+    "WorkersError",
     "compress",
+    "compress_checkpoint",
     "export",
     "formats",
     "load",

@@ -7,7 +7,8 @@ WhitError
 │   └── WeightsError     a weights file whose names or shapes are not the network's
 ├── FileError        a file that is not a .whit, is cut short or was changed
 ├── OutputError      an output that exists already or cannot be written
-└── ParityError      runtime and framework do not compute the same from a file that was written or read
+├── ParityError      runtime and framework do not compute the same from a file that was written or read
+└── WorkersError     workers that die at a task, or cannot be reached
 
 Every message says what was given, what it conflicts with and what to do next.
 """
@@ -23,6 +24,7 @@ __all__ = [
     "PlanError",
     "WeightsError",
     "WhitError",
+    "WorkersError",
     "listed",
 ]
 
@@ -57,6 +59,10 @@ class OutputError(WhitError):
 
 class ParityError(WhitError):
     """The exported network disagrees with the framework's network."""
+
+
+class WorkersError(WhitError):
+    """Workers that die at a task again and again, or that cannot be reached."""
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

@@ -33,6 +33,7 @@ __all__ = [
     "Rewind",
     "Rule",
     "Step",
+    "setting",
     "settings",
 ]
 
@@ -426,7 +427,7 @@ class Finetune:
 
 
 Step = FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Quantize | Finetune
-_Selective = TypeVar("_Selective", Prune, Quantize)
+_Selective = TypeVar("_Selective", bound=Prune | Quantize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,6 +478,16 @@ class Plan:
                 _check_zero(step, steps[: place - 1])
 
 
+def setting(step: _Selective, layer: str) -> _Selective | None:
+    """The settings that a step has for a layer, without rules; None where a rule leaves it out.
+
+    >>> setting(Quantize(rules=(Rule(layers="head"),)), "head") is None
+    True
+    """
+    rule = next((rule for rule in step.rules if re.fullmatch(rule.layers, layer)), None)
+    return replace(step, rules=()) if rule is None else rule.use  # type: ignore[return-value]
+
+
 def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
     """The settings that a step has for each layer it changes, without rules.
 
@@ -490,13 +501,10 @@ def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
     """
     chosen: dict[str, _Selective] = {}
     unused = {rule.layers for rule in step.rules}
-    plain = replace(step, rules=())
     for name in layers:
-        rule = next((rule for rule in step.rules if re.fullmatch(rule.layers, name)), None)
-        if rule is None:
-            chosen[name] = plain
-        elif rule.use is not None:
-            chosen[name] = rule.use  # type: ignore[assignment]
+        use = setting(step, name)
+        if use is not None:
+            chosen[name] = use
         unused -= {rule.layers for rule in step.rules if re.fullmatch(rule.layers, name)}
     if unused:
         raise PlanError(

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from whit.checkpoint import shards_of
 from whit.errors import ModelError, OutputError, WeightsError, listed
 from whit.frontends import module_in
 from whit.ledger import Ledger
@@ -40,7 +41,7 @@ def load(path: str | Path, *, into: Model | str | Path) -> Model:
     """A copy of ``into`` as the compressed network in a ``.whit`` file.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a compressed checkpoint.
         into: A fresh instance of the class that was compressed (it is not changed), or for JAX a pytree of the same
             structure, whose arrays may be ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` gives them, or the path of the
             ``.onnx`` file that was compressed.
@@ -50,7 +51,10 @@ def load(path: str | Path, *, into: Model | str | Path) -> Model:
         ModelError: ``into`` is none of these, or its file cannot be read.
         WeightsError: The file holds another network; missing and surplus names are listed.
     """
-    ledger = read(path).ledger()
+    if Path(path).is_dir():
+        ledger = Ledger().record(*(one for shard in shards_of(path) for one in read(shard).ledger()))
+    else:
+        ledger = read(path).ledger()
     if isinstance(into, str | Path):
         return _into_module(ledger, module_in(into), path)
     torch = sys.modules.get("torch")

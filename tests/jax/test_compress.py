@@ -263,7 +263,7 @@ def test_nothing_to_quantize_is_an_error():
 
 @pytest.mark.parametrize("params", [{}, {"b": np.ones(3, np.float32), "i": np.ones((2, 2), np.int32)}, "text", None])
 def test_a_pytree_without_layers_is_an_error(params):
-    with pytest.raises(whit.ModelError, match="the pytree has no layer"):
+    with pytest.raises(whit.ModelError, match="there is no layer"):
         whit.jax.compress(params, Quantize())
 
 

@@ -7,23 +7,21 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from whit import decide, measure, store
+from whit import measure, store
 from whit.data import Array
-from whit.decide import Skipped, Weight, round_weights
-from whit.errors import ModelError, PlanError, listed
+from whit.decide import Skipped
 from whit.finite import check_finite
-from whit.jax.pytree import arrays_of, is_floating
-from whit.jax.replay import assigned, replay
+from whit.jax.pytree import arrays_of
+from whit.jax.replay import replay
 from whit.ledger import Ledger
-from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Step
-from whit.pruning import mask_weights
+from whit.plan import Plan, Step
 from whit.store import Profile
 from whit.toml import dumps
+from whit.weights_only import WeightsRun, check_step, is_floating, not_numbers
 
 __all__ = ["Result", "Size", "compress"]
 
 Params = TypeVar("Params")
-_Selective = TypeVar("_Selective", Prune, Quantize)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,10 +101,10 @@ def compress(
     store.check_profile(profile)
     plan = plan if isinstance(plan, Plan) else Plan(plan)
     for place, step in enumerate(plan.steps, 1):
-        _check(step, place)
+        check_step(step, place)
     values = {name: np.asarray(leaf) for name, leaf in arrays_of(params).items()}
-    check_finite({name: _bad(array) for name, array in values.items()})
-    run = _Run(values, channel_axis)
+    check_finite({name: not_numbers(array) for name, array in values.items()})
+    run = WeightsRun(values, channel_axis)
     for step in plan.steps:
         run.take(step)
     ledger = run.settled()
@@ -122,102 +120,6 @@ def compress(
         seconds=perf_counter() - start,
         file=file,
     )
-
-
-def _check(step: Step, place: int) -> None:
-    """Raise ``PlanError`` for a step that needs more than weights."""
-    match step:
-        case FoldBatchNorm():
-            what, advice = "FoldBatchNorm", "fold the normalisation into the kernels yourself and drop the step"
-        case Equalize():
-            what, advice = "Equalize", "drop the step"
-        case Prune(unit="channel"):
-            what, advice = 'Prune(unit="channel")', 'prune single weights with unit="weight"'
-        case Prune() if needing := [use.score for use in (step, *_uses(step)) if use.score.needs]:
-            what, advice = f"Prune(score={needing[0]})", "take a score of weights alone, such as Magnitude() or LAMP()"
-        case Quantize() if any(use.activations is not None for use in (step, *_uses(step))):
-            what, advice = "Quantize(activations=...)", "quantize weights alone with activations=None"
-        case Quantize() if any(use.method.observes or use.method.learns for use in (step, *_uses(step))):
-            method = next(use.method for use in (step, *_uses(step)) if use.method.observes or use.method.learns)
-            what, advice = (
-                f"Quantize(method={type(method).__name__}(...))",
-                'round to nearest with method=Nearest(clip="mse")',
-            )
-        case Quantize() if any(use.correct_biases for use in (step, *_uses(step))):
-            what, advice = "Quantize(correct_biases=True)", "leave biases as they are with correct_biases=False"
-        case Regrow() | Rewind():
-            what, advice = type(step).__name__, "drop the step"
-        case Finetune():
-            what, advice = "Finetune", "drop the step and train the pytree with your own loop before whit.jax.compress"
-        case _:
-            return
-    raise PlanError(
-        f"step {place}, {what}: it needs the network's graph, and a pytree is only its weights; {advice}, "
-        "or give whit.compress the network as a torch.nn.Module"
-    )
-
-
-def _uses(step: _Selective) -> list[_Selective]:
-    return [rule.use for rule in step.rules if isinstance(rule.use, type(step))]
-
-
-def _bad(array: Array) -> int:
-    return int(np.count_nonzero(~np.isfinite(array))) if is_floating(array) else 0
-
-
-class _Run:
-    """The arrays of a pytree on their way through a plan."""
-
-    def __init__(self, values: Mapping[str, Array], channel_axis: int) -> None:
-        self.values = dict(values)
-        self.ledger = Ledger()
-        self.skipped: list[Skipped] = []
-        self.axes = {
-            name: _axis(name, array.shape, channel_axis)
-            for name, array in values.items()
-            if array.ndim >= 2 and array.size and is_floating(array)
-        }
-        if not self.axes:
-            raise ModelError(
-                "the pytree has no layer, which is a floating-point array of two or more axes; "
-                f"its arrays are {listed(f'{name} {array.dtype}{list(array.shape)}' for name, array in values.items())}"
-            )
-
-    def take(self, step: Step) -> None:
-        """Decide, apply and record one step."""
-        weights = [Weight(name, name, self.values[name], axis) for name, axis in self.axes.items()]
-        match step:
-            case Prune():
-                masks, _ = mask_weights(step, weights, ledger=self.ledger)
-                self.ledger = self.ledger.record(*masks)
-                for masked in masks:
-                    array = self.values[masked.parameter]
-                    self.values[masked.parameter] = np.where(masked.mask, array, np.zeros((), array.dtype))
-            case Quantize():
-                decisions, skipped = round_weights(step, weights)
-                if not decisions:
-                    raise PlanError(f"Quantize: nothing could be quantized; {decide.reasons(skipped)}")
-                decide.check_masks(decisions, self.ledger)
-                self.skipped += skipped
-                self.ledger = self.ledger.record(*decisions)
-                self.values |= {rounded.parameter: rounded.values() for rounded in decisions}
-            case _:
-                raise AssertionError(f"_check lets no {type(step).__name__} pass")
-
-    def settled(self) -> Ledger:
-        """The ledger with every value that no decision holds yet."""
-        rounded = self.ledger.rounded()
-        rest = [assigned(name, array) for name, array in self.values.items() if name not in rounded]
-        return self.ledger.record(*rest)
-
-
-def _axis(name: str, shape: tuple[int, ...], channel_axis: int) -> int:
-    if not -len(shape) <= channel_axis < len(shape):
-        raise ModelError(
-            f"{name} has shape {shape}, so it has no axis {channel_axis}; choose a channel_axis that every layer has, "
-            "such as -1 for the last"
-        )
-    return channel_axis % len(shape)
 
 
 def _size(values: Mapping[str, Array], size: int) -> Size:

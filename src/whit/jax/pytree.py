@@ -17,7 +17,7 @@ from jax import tree_util
 from whit.data import Array
 from whit.errors import ModelError, listed
 
-__all__ = ["arrays_of", "is_floating", "with_arrays"]
+__all__ = ["arrays_of", "with_arrays"]
 
 Tree = TypeVar("Tree")
 
@@ -52,11 +52,6 @@ def with_arrays(tree: Tree, arrays: Mapping[str, Array]) -> Tree:
         return _like(leaf, arrays[_name(path)]) if _is_array(leaf) else leaf
 
     return tree_util.tree_map_with_path(put, tree)
-
-
-def is_floating(array: Any) -> bool:
-    """Whether an array's dtype is floating point, bfloat16 and the 8-bit floats included."""
-    return jnp.issubdtype(array.dtype, jnp.floating)
 
 
 def _name(path: Any) -> str:

@@ -6,35 +6,16 @@ wider one that has all its values, and gets its own back from the pytree that th
 
 from typing import TypeVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from whit.data import Array
-from whit.errors import ModelError, WeightsError, listed
-from whit.jax.pytree import arrays_of, is_floating, with_arrays
-from whit.ledger import Assigned, Ledger
+from whit.errors import WeightsError, listed
+from whit.jax.pytree import arrays_of, with_arrays
+from whit.ledger import Ledger
 
-__all__ = ["assigned", "replay"]
+__all__ = ["replay"]
 
 Tree = TypeVar("Tree")
-
-_STORED = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64")
-
-
-def assigned(name: str, values: Array) -> Assigned:
-    """The decision that an array has these values.
-
-    Raises:
-        ModelError: No dtype that a ``.whit`` holds has all the values.
-    """
-    stored = values
-    if values.dtype.name not in _STORED:
-        if jnp.issubdtype(values.dtype, jnp.complexfloating):
-            raise ModelError(f"{name} is {values.dtype}, which a .whit cannot hold; split it into two real arrays")
-        stored = values.astype(np.float32 if is_floating(values) else np.int64)
-        if not np.array_equal(stored.astype(values.dtype), values):
-            raise ModelError(f"{name} is {values.dtype}, which a .whit cannot hold; convert it to float64 first")
-    return Assigned(parameter=name, values=np.array(stored))
 
 
 def replay(ledger: Ledger, into: Tree) -> Tree:
