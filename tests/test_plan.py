@@ -23,6 +23,7 @@ from whit import (
     Prune,
     Quantize,
     Rule,
+    Taylor,
 )
 from whit.formats import FP8_E4M3, NVFP4, Codebook
 from whit.plan import settings
@@ -48,6 +49,16 @@ def refused(make, message):
         (lambda: Prune(amount=0.5, samples=0), "Prune(samples=0): look at one sample or more"),
         (lambda: Prune(amount=0.5, unit="channel", scope="row"), 'it is for weights; take "layer" or "global"'),
         (lambda: Prune(amount=0.5, unit="channel", compensate=True), "only single weights make up for others so far"),
+        (lambda: Prune(amount=0.5, unit="residual", compensate=True), "only single weights make up for others so far"),
+        (lambda: Prune(amount=0.5, unit="residual", scope="erk"), "it is for weights"),
+        (lambda: Prune(amount=0.5, unit="residual", score=Taylor()), "by what the outputs diverge by without them"),
+        (lambda: Prune(amount=0.5, unit="residual", multiple_of=8), "branches go whole"),
+        (
+            lambda: Prune(
+                amount=0.5, unit="residual", rules=(Rule(layers="a", use=Prune(amount=0.1, unit="residual")),)
+            ),
+            "a rule can only leave branches alone",
+        ),
         (lambda: Prune(amount=0.5, macs=0.5), "Prune(macs=0.5, unit='weight'): channels are cut until"),
         (lambda: Prune(amount=0.5, unit="channel", macs=0), "above 0 and at most 1"),
         (lambda: Prune(amount=0.5, unit=Block(), scope="row"), 'blocks may span rows; take scope="layer"'),

@@ -189,6 +189,20 @@ TEST("what was scaled is counted off") {
     CHECK(contains(changed(R"("group":"a",)", ""), "the field group is missing"));
 }
 
+TEST("what was left out has names") {
+    const auto with = [](const std::string& decision) {
+        const std::string text = R"({"content":{"about":{},"decisions":[)" + decision +
+                                 R"(,{"kind":"assigned","parameter":"h"}]},"arrays":[)" +
+                                 row(R"("float16",[2])", {0x00, 0x3c, 0x00, 0xc0}, "") + R"(],"pools":[]})";
+        return file_of(text, {{0x00, 0x3c, 0x00, 0xc0}});
+    };
+    const std::string left_out = R"({"kind":"left_out","branch":"a","identity":["a.b"],"zeros":[)";
+    CHECK((read_all(with(left_out + "]}"))[0] == std::vector<double>{1, -2}));
+    CHECK(contains(refusal(with(left_out + "1]}")), "decision 0"));
+    const auto last = with(R"({"kind":"masked","parameter":"w","from":"codes"},)" + left_out + "]}");
+    CHECK(contains(refusal(last), "not in replay order"));
+}
+
 TEST("a missing file is named") {
     std::string message;
     try {

@@ -13,6 +13,7 @@ from whit import decide, measure, pruning, store
 from whit.compensating import compensated
 from whit.data import Array, Data, as_data
 from whit.decide import Skipped
+from whit.depth import branches
 from whit.equalize import equalize
 from whit.errors import ModelError, PlanError, listed
 from whit.frontends import network_of
@@ -238,6 +239,8 @@ class _Run:
                 self._equalize(step)
             case Prune(unit="channel"):
                 self._cut(step)
+            case Prune(unit="residual"):
+                self._shorten(step)
             case Prune():
                 masks, skipped = pruning.single_weights(step, self.network, self.ledger, self._evidence(step))
                 if not masks:
@@ -348,6 +351,14 @@ class _Run:
             raise PlanError(f"Prune: no channel could be cut; {decide.reasons(proven.skipped)}")
         self.skipped += proven.skipped
         self._record(proven.decisions)
+
+    def _shorten(self, step: Prune) -> None:
+        """Leave out residual branches, each proven to be the same as one with zero parameters."""
+        left_out, skipped = branches(step, self.network, self._evidence(step), self.progress)
+        if not left_out and step.amount > 0:
+            raise PlanError(f"Prune: no residual branch could be left out; {decide.reasons(skipped)}")
+        self.skipped += skipped
+        self._record(left_out)
 
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""

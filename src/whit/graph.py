@@ -33,6 +33,7 @@ kind             inputs                                 attributes
 ``contract``     factors                                ``letters``: of each one's axes and of the output's;
                                                         ``scaled``: by how many features the first has
 ``conv_transpose`` x, weight, bias or none              ``groups``
+``zeros``        x                                      zeros of its shape
 ``lstm`` ...     x, states, parameters                  ``layers``: parameters by layer and direction; ``gru``, ``rnn``
 ``clip``         x                                      ``low``, ``high``, either of them None where there is no bound
 ``pointwise``    one or more                            any function of each position by itself that is not below

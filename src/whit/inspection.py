@@ -30,7 +30,8 @@ def describe(path: str | Path) -> dict[str, Any]:
 
     Returns:
         ``file``, ``bytes``, ``format_version``, ``about`` (plan, metric and versions), ``tensors`` (``name``,
-        ``shape``, ``stored``, ``sparsity`` or None, ``bytes``), ``structure`` (``folded``, ``scaled``, ``kept``),
+        ``shape``, ``stored``, ``sparsity`` or None, ``bytes``), ``structure`` (``folded``, ``scaled``, ``kept``,
+        ``left_out``),
         ``activations`` (``tensor``, ``stored``, ``scale``, ``zero_point``) and ``graph_bytes`` (None without a graph).
 
     Raises:
@@ -51,7 +52,12 @@ def describe(path: str | Path) -> dict[str, Any]:
         "format_version": VERSION,
         "about": dict(stored.about),
         "tensors": list(found.tensors.values()),
-        "structure": {"folded": found.folded, "scaled": found.scaled, "kept": found.kept},
+        "structure": {
+            "folded": found.folded,
+            "scaled": found.scaled,
+            "kept": found.kept,
+            "left_out": found.left_out,
+        },
         "activations": found.activations,
         "graph_bytes": graph,
     }
@@ -67,6 +73,7 @@ class _Reader:
         self.folded: list[dict[str, Any]] = []
         self.scaled: list[dict[str, Any]] = []
         self.kept: list[dict[str, Any]] = []
+        self.left_out: list[dict[str, Any]] = []
         self.activations: list[dict[str, Any]] = []
 
     def add(self, table: Mapping[str, Any]) -> None:
@@ -86,6 +93,8 @@ class _Reader:
                     for (name, axis), place in zip(table["axes"], places, strict=True)
                 ]
                 self.kept.append({"group": table["group"], "axes": axes})
+            case "left_out":
+                self.left_out.append({key: table[key] for key in ("branch", "identity", "zeros")})
             case "masked":
                 self._tensor(table, places)
             case "rounded":
@@ -150,6 +159,8 @@ def print_description(found: Mapping[str, Any], console: Console | None = None) 
     for one in found["structure"]["kept"]:
         axes = ", ".join(f"{axis['parameter']} axis {axis['axis']} to {axis['size']}" for axis in one["axes"])
         say(f"cut with {one['group']}: {axes}")
+    if branches := [one["branch"] for one in found["structure"]["left_out"]]:
+        say(f"left out: the residual branches that begin with {listed(branches, most=1000)}")
     for one in found["activations"]:
         say(f"rounded: {one['tensor']} to {one['stored']}, scale {one['scale']:.4g}, zero point {one['zero_point']}")
     if "plan" in about:

@@ -1,10 +1,10 @@
 """Decisions as data: what every step chose, and the order in which to replay it.
 
 The ledger, replayed on a fresh instance of the user's own class, rebuilds the compressed network. Structural decisions
-(``Folded``, ``Scaled``, ``Kept``) are replayed in the order in which they were made. Decisions on the values of one
-tensor (``Masked``, ``Rounded``, ``RoundedActivation``, ``RoundedBias``, ``Assigned``) stand once a tensor, as decided
-last, in the shapes that the structure leaves; they are replayed after it. A mask only ever grows, what was masked stays
-masked, unless weights are given back on purpose (``Ledger.unmask``).
+(``Folded``, ``Scaled``, ``Kept``, ``LeftOut``) are replayed in the order in which they were made. Decisions on the
+values of one tensor (``Masked``, ``Rounded``, ``RoundedActivation``, ``RoundedBias``, ``Assigned``) stand once a
+tensor, as decided last, in the shapes that the structure leaves; they are replayed after it. A mask only ever grows,
+what was masked stays masked, unless weights are given back on purpose (``Ledger.unmask``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +24,7 @@ __all__ = [
     "Folded",
     "Kept",
     "Ledger",
+    "LeftOut",
     "Masked",
     "Rounded",
     "RoundedActivation",
@@ -81,6 +82,30 @@ class Kept:
     axes: Mapping[Axis, NDArray[np.int64]]
     groups: Mapping[str, int] = field(default_factory=dict[str, int])
     sizes: Mapping[str, Mapping[int, int]] = field(default_factory=dict[str, Mapping[int, int]])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """A residual branch was left out: what it read stands for the sum of it and what the branch made of it.
+
+    Attributes:
+        branch: Name of its first layer.
+        identity: Names of modules that hand on what they read from then on.
+        zeros: Names of modules that give zeros of the shape of what they read from then on.
+    """
+
+    branch: str
+    identity: tuple[str, ...]
+    zeros: tuple[str, ...]
+
+    def covers(self, name: str) -> bool:
+        """Whether a parameter or buffer is gone with the modules.
+
+        >>> left_out = LeftOut(branch="a.b", identity=("a",), zeros=())
+        >>> left_out.covers("a.b.weight"), left_out.covers("ab.weight")
+        (True, False)
+        """
+        return any(name.startswith(f"{module}.") for module in (*self.identity, *self.zeros))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,7 +273,7 @@ class Assigned:
 
 
 _Value = Masked | Rounded | RoundedActivation | RoundedBias | Assigned
-Structure = Folded | Scaled | Kept
+Structure = Folded | Scaled | Kept | LeftOut
 Decision = Structure | _Value
 
 
@@ -278,6 +303,9 @@ class Ledger:
         for decision in decisions:
             if isinstance(decision, Folded | Scaled):
                 structure.append(decision)
+            elif isinstance(decision, LeftOut):
+                structure.append(decision)
+                values = {place: old for place, old in values.items() if not _gone(old, decision)}
             elif isinstance(decision, Kept):
                 structure.append(decision)
                 for (parameter, axis), keep in decision.axes.items():
@@ -340,6 +368,11 @@ def _holding(decision: _Value, old: _Value | None) -> _Value:
     if isinstance(decision, Masked) and isinstance(old, Masked):
         return replace(decision, mask=decision.mask & old.mask)
     return decision
+
+
+def _gone(decision: _Value, left_out: LeftOut) -> bool:
+    """Whether a decision is about a parameter of modules that are gone."""
+    return not isinstance(decision, RoundedActivation) and left_out.covers(decision.parameter)
 
 
 def _place(decision: _Value) -> tuple[type, str]:

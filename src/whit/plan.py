@@ -88,20 +88,22 @@ class Equalize:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prune:
-    """Remove the weights or channels that are worth least.
+    """Remove the weights, channels or residual branches that are worth least.
 
     Attributes:
         amount: Share to remove, from 0 up to but not including 1.
         unit: Single ``"weight"``s become zero and stay zero (for bytes), or ``Block``s of them, or all but ``n`` of
             every ``m`` (``NM``); whole ``"channel"``s, with everything coupled to them, are cut out of the network (for
-            time).
-        score: What each is worth.
+            time); or whole ``"residual"`` branches are left out (Veit et al. 2016), which are judged by what the
+            outputs diverge by without them, one after the other.
+        score: What each weight or channel is worth.
         scope: Take the share from every ``"layer"`` alike, of single weights from every ``"row"`` of one (all that
             makes an output channel), or take the lowest scores of the whole network (``"global"``; single weights only
             mean the same thing across layers when the layers are scaled alike). ``"erk"`` takes more from large
             layers: a layer keeps a share in proportion to the sum of its sizes over their product (Evci et al. 2020).
         macs: With channels: cut only so far that the network takes this share of its multiply-accumulates, and all
-            groups as far, in shares of their amount.
+            groups as far, in shares of their amount. With branches: leave out no more than that takes, the next always
+            the one that is missed least for each multiply-accumulate.
         multiple_of: With channels: how many are kept is rounded up to a multiple of this, for runtimes that work on
             that many at a time.
         compensate: Single weights that stay make up for those that go, layer after layer, as well as can be without
@@ -112,7 +114,7 @@ class Prune:
     """
 
     amount: float
-    unit: Literal["weight", "channel"] | NM | Block = "weight"
+    unit: Literal["weight", "channel", "residual"] | NM | Block = "weight"
     score: Score = Magnitude()
     scope: Literal["row", "layer", "global", "erk"] = "layer"
     macs: float | None = None
@@ -144,10 +146,14 @@ class Prune:
     def _check_unit(self) -> None:
         """Raise ``PlanError`` for settings that are not for the unit."""
         if not isinstance(self.unit, NM | Block):
-            _choice("Prune", "unit", self.unit, ("weight", "channel"))
+            _choice("Prune", "unit", self.unit, ("weight", "channel", "residual"))
         _choice("Prune", "scope", self.scope, ("row", "layer", "global", "erk"))
-        if self.unit == "channel" and self.scope in ("row", "erk"):
-            raise PlanError(f'Prune(unit="channel", scope="{self.scope}"): it is for weights; take "layer" or "global"')
+        if self.cuts and self.scope in ("row", "erk"):
+            raise PlanError(
+                f'Prune(unit="{self.unit}", scope="{self.scope}"): it is for weights; take "layer" or "global"'
+            )
+        if self.unit == "residual":
+            self._check_residual()
         if isinstance(self.unit, NM) and (self.scope != "layer" or abs(self.amount - self.unit.amount) > 1e-9):
             raise PlanError(
                 f"Prune(amount={self.amount}, unit={self.unit}, scope={self.scope!r}): that unit leaves out "
@@ -155,18 +161,39 @@ class Prune:
             )
         if isinstance(self.unit, Block) and self.scope == "row":
             raise PlanError(f'Prune(unit={self.unit}, scope="row"): blocks may span rows; take scope="layer"')
-        if self.unit != "channel" and self.score.whole:
+        if not self.cuts and self.score.whole:
             raise PlanError(
                 f'Prune(unit="weight", score={self.score}): it judges whole channels; take unit="channel", or '
                 "score=Magnitude()"
             )
-        if self.unit == "channel" and self.compensate:
-            raise PlanError('Prune(unit="channel", compensate=True): only single weights make up for others so far')
-        if self.macs is not None and not (0 < self.macs <= 1 and self.unit == "channel"):
+        if self.cuts and self.compensate:
+            raise PlanError(
+                f'Prune(unit="{self.unit}", compensate=True): only single weights make up for others so far'
+            )
+        if self.macs is not None and not (0 < self.macs <= 1 and self.cuts):
             raise PlanError(
                 f"Prune(macs={self.macs}, unit={self.unit!r}): channels are cut until a share of the "
-                'multiply-accumulates is left, above 0 and at most 1; take unit="channel"'
+                'multiply-accumulates is left, above 0 and at most 1; take unit="channel" or "residual"'
             )
+
+    def _check_residual(self) -> None:
+        """Raise ``PlanError`` for what says nothing about whole branches."""
+        if self.score != Magnitude():
+            raise PlanError(
+                f'Prune(unit="residual", score={self.score}): branches are judged by what the outputs diverge by '
+                "without them; drop the score"
+            )
+        if self.multiple_of != 1:
+            raise PlanError(
+                f'Prune(unit="residual", multiple_of={self.multiple_of}): branches go whole; take unit="channel"'
+            )
+        if any(rule.use is not None for rule in self.rules):
+            raise PlanError('Prune(unit="residual"): a rule can only leave branches alone, with use=None')
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the network has another structure from then on, not zeros."""
+        return self.unit in ("channel", "residual")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -468,7 +495,7 @@ class Plan:
                     f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "
                     "already rounded. Put it before Quantize"
                 )
-            masks = [one for one in steps[: place - 1] if isinstance(one, Prune) and one.unit != "channel"]
+            masks = [one for one in steps[: place - 1] if isinstance(one, Prune) and not one.cuts]
             if isinstance(step, Regrow) and not masks:
                 raise PlanError(f"step {place} (Regrow) gives back what Prune masked, and no weight was; put it after")
             if isinstance(step, Prune | Regrow):
@@ -521,7 +548,7 @@ def _choice(step: str, name: str, value: object, choices: tuple[str, ...]) -> No
 
 def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
     """Raise ``PlanError`` for binary weights that were pruned; with rules in either step only the layers can tell."""
-    pruned = any(isinstance(one, Prune) and one.unit != "channel" and not one.rules and one.amount for one in before)
+    pruned = any(isinstance(one, Prune) and not one.cuts and not one.rules and one.amount for one in before)
     if pruned and step.weights is not None and not step.weights.has_zero and not step.rules:
         raise PlanError(
             f"Quantize(weights={step.weights}) has no zero for the weights that Prune leaves out; take "
@@ -537,7 +564,7 @@ def _check_start(step: Prune | Regrow, place: int, before: tuple[Step, ...]) -> 
     for one in reversed(before) if needing is not None else ():
         if isinstance(one, Finetune):
             return
-        if not ((isinstance(one, Prune) and one.unit != "channel") or isinstance(one, Regrow)):
+        if not ((isinstance(one, Prune) and not one.cuts) or isinstance(one, Regrow)):
             break
     if needing is not None:
         raise PlanError(

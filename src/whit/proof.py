@@ -16,10 +16,11 @@ from whit.plan import Prune
 from whit.pruning import Cut, Tried
 from whit.scoring import Evidence
 
-__all__ = ["Proven", "mask_", "proven_cuts", "same"]
+__all__ = ["SAMPLES", "Proven", "mask_", "proven_cuts", "same"]
 
 _TOLERANCE = 1e-4
-_SAMPLES = 4
+SAMPLES = 4
+"""On which edits are tried."""
 
 
 class Proven(NamedTuple):
@@ -74,7 +75,7 @@ class _Proof:
         try:
             cut = self.network.copy()
             cut.apply_(pruning.cutting(cuts, self.graph))
-            found = cut.predict(self.samples, most=_SAMPLES)
+            found = cut.predict(self.samples, most=SAMPLES)
         except Exception:  # the user's code fixes a size: whatever it raises, this cut is not one it can take
             return False
         return same(expected, found)
@@ -82,7 +83,7 @@ class _Proof:
     def _masked(self, cuts: Sequence[Cut]) -> Array:
         masked = self.network.copy()
         mask_(masked, cuts)
-        return masked.predict(self.samples, most=_SAMPLES)
+        return masked.predict(self.samples, most=SAMPLES)
 
     def add(self, cuts: Sequence[Cut]) -> None:
         """Add the cuts that hold together with those before them, by halves."""

@@ -90,7 +90,7 @@ def _scaled(prune: Prune, share: float, before: float) -> Prune:
             f"a schedule cannot come near macs={prune.macs} by shares of an amount; write the steps by hand"
         )
     amount = prune.amount * share
-    if prune.unit == "channel":  # those that went are no longer counted
+    if prune.cuts:  # those that went are no longer counted
         amount = 1 - (1 - amount) / (1 - prune.amount * before)
     rules = tuple(
         replace(rule, use=_scaled(rule.use, share, before)) if isinstance(rule.use, Prune) else rule
@@ -106,5 +106,5 @@ def _check(rounds: int) -> None:
 
 def _check_masks(prune: Prune, schedule: str, *, channels: bool = False) -> None:
     """Raise ``PlanError`` for units of which there cannot be more or fewer."""
-    if not isinstance(prune.unit, str | Block) or (prune.unit == "channel" and not channels):
+    if not isinstance(prune.unit, str | Block) or (prune.cuts and not channels):
         raise PlanError(f'{schedule} cannot prune unit={prune.unit!r} to other amounts; take unit="weight" or a Block')

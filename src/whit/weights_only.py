@@ -53,8 +53,8 @@ def check_step(step: Step, place: int) -> None:
             what, advice = "FoldBatchNorm", "fold the normalisation into the kernels yourself and drop the step"
         case Equalize():
             what, advice = "Equalize", "drop the step"
-        case Prune(unit="channel"):
-            what, advice = 'Prune(unit="channel")', 'prune single weights with unit="weight"'
+        case Prune(cuts=True):
+            what, advice = f'Prune(unit="{step.unit}")', 'prune single weights with unit="weight"'
         case Prune() if needing := [use.score for use in (step, *_uses(step)) if use.score.needs]:
             what, advice = f"Prune(score={needing[0]})", "take a score of weights alone, such as Magnitude() or LAMP()"
         case Quantize() if any(use.activations is not None for use in (step, *_uses(step))):

@@ -406,6 +406,10 @@ def kept(*axes):
     return [{"kind": "kept", "group": "g", "axes": list(axes), "groups": {}}]
 
 
+def left_out():
+    return {"kind": "left_out", "branch": "a", "identity": [], "zeros": ["b"]}
+
+
 def scaled(*made):
     return [{"kind": "scaled", "group": "g", "made": list(made), "read": []}]
 
@@ -417,6 +421,9 @@ def scaled(*made):
         ([{"kind": ["kept"]}], [], "unhashable"),
         ([{}], [], "KeyError: 'kind'"),
         (["kept"], [], "TypeError"),
+        ([left_out() | {"zeros": "a"}], [], "a is no list of names"),
+        ([left_out() | {"identity": [1]}], [], "1 is not a name"),
+        ([left_out(), {"kind": "masked", "parameter": "w"}, left_out()], [[True]], "not in replay order"),
         ([{"kind": "folded", "batch_norm": 1, "into": "a"}], [], "1 is not a name"),
         ([{"kind": "folded", "batch_norm": "b"}], [], "['batch_norm', 'into', 'kind'] are needed"),
         (scaled(), [], "it needs an array more than the file has"),

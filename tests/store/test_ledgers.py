@@ -16,6 +16,7 @@ from whit.ledger import (
     Folded,
     Kept,
     Ledger,
+    LeftOut,
     Masked,
     Rounded,
     RoundedActivation,
@@ -104,6 +105,8 @@ def ledgers(draw):
     )
     quarters = hnp.arrays(np.int32, st.integers(0, 9), elements=st.integers(-128, 128))
     structure |= st.builds(Scaled, group=NAMES, quarters=quarters, made=spans, read=spans)
+    modules = st.lists(st.sampled_from(["gone", "gone.too"]), max_size=2).map(tuple)
+    structure |= st.builds(LeftOut, branch=NAMES, identity=modules, zeros=modules)
     name_once = {"unique_by": lambda decision: decision.batch_norm if isinstance(decision, Folded) else id(decision)}
     decisions = draw(st.lists(structure, max_size=3, **name_once))
     for name in draw(st.sets(NAMES, max_size=4)):

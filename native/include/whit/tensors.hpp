@@ -74,17 +74,18 @@ public:
 private:
     void add(const Json& value) {
         const std::string& kind = value.at("kind").text();
-        constexpr const char* kinds[] = {"folded", "scaled", "kept", "masked", "rounded", "rounded_activation",
-                                         "rounded_bias", "assigned"};
+        constexpr const char* kinds[] = {"folded",  "scaled",  "kept", "left_out", "masked",
+                                         "rounded", "rounded_activation", "rounded_bias", "assigned"};
         const auto* const known = std::find_if(std::begin(kinds), std::end(kinds), [&](auto one) { return kind == one; });
         if (known == std::end(kinds)) throw std::runtime_error("there is no decision of kind " + kind.substr(0, 40));
-        // What is folded, scaled and kept may alternate.
-        const auto stage = std::max<std::ptrdiff_t>(known - std::begin(kinds), 2);
+        // What is folded, scaled, kept and left out may alternate.
+        const auto stage = std::max<std::ptrdiff_t>(known - std::begin(kinds), 3);
         if (stage < stage_) throw std::runtime_error("the decisions are not in replay order");
         stage_ = stage;
         if (kind == "folded") return folded(value.table({"kind", "batch_norm", "into"}));
         if (kind == "scaled") return scaled(value.table({"kind", "group", "made", "read"}));
-        if (kind == "kept") return kept(value.table({"kind", "group", "axes", "groups"}));
+        if (kind == "kept") return kept(value.table({"kind", "group", "axes", "groups"}, {"sizes"}));
+        if (kind == "left_out") return left_out(value.table({"kind", "branch", "identity", "zeros"}));
         if (kind == "masked") return masked(value.table({"kind", "parameter"}, {"from"}));
         if (kind == "rounded") {
             return rounded(value.table({"kind", "parameter", "target", "shape", "axis"}, {"zero_point", "unit"}));
@@ -158,6 +159,13 @@ private:
             if (shape(take(1), Dtype::int64).size() != 1) throw std::runtime_error("kept indices have one axis");
         }
         for (const auto& [name, count] : fields.at("groups").table()) count.whole(1, most_bytes);
+    }
+
+    static void left_out(const Json::Table& fields) {
+        fields.at("branch").text();
+        for (const char* const modules : {"identity", "zeros"}) {
+            for (const Json& module : fields.at(modules).list()) module.text();
+        }
     }
 
     void masked(const Json::Table& fields) {

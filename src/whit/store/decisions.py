@@ -19,6 +19,7 @@ from whit.ledger import (
     Folded,
     Kept,
     Ledger,
+    LeftOut,
     Masked,
     Rounded,
     RoundedActivation,
@@ -42,6 +43,7 @@ _FIELDS = {
     "folded": {"batch_norm", "into"},
     "scaled": {"group", "made", "read"},
     "kept": {"group", "axes", "groups"},
+    "left_out": {"branch", "identity", "zeros"},
     "masked": {"parameter"},
     "rounded": {"parameter", "target", "shape", "axis"},
     "rounded_activation": {"tensor", "target", "scale", "zero_point"},
@@ -75,6 +77,8 @@ def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> di
             found = {"kind": "kept", "group": group, "axes": [list(key) for key in axes], "groups": dict(groups)}
             changes = {layer: [list(change) for change in one.items()] for layer, one in sizes.items()}
             return found | ({"sizes": changes} if changes else {})
+        case LeftOut(branch=branch, identity=identity, zeros=zeros):
+            return {"kind": "left_out", "branch": branch, "identity": list(identity), "zeros": list(zeros)}
         case Masked(parameter=parameter, mask=mask):
             return {"kind": "masked", "parameter": parameter} | _write_mask(mask, rounded.get(parameter), keep)
         case Rounded(parameter=parameter, target=target, shape=sizes):
@@ -159,7 +163,7 @@ def arrays_of(table: Mapping[str, Any]) -> list[str]:
             return ["codes"]
         case {"kind": "assigned"}:
             return ["values"]
-        case {"kind": "folded" | "rounded_activation"}:
+        case {"kind": "folded" | "left_out" | "rounded_activation"}:
             return []
         case _:
             raise ValueError(f"there is no decision like {str(table)[:80]}")
@@ -249,6 +253,9 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
             groups = {text(weight): whole(count, low=1) for weight, count in fields["groups"].items()}
             sizes = {text(layer): _sizes(layer, changes) for layer, changes in fields.get("sizes", {}).items()}
             return Kept(group=text(fields["group"]), axes=_axes(fields["axes"], fetch), groups=groups, sizes=sizes)
+        case "left_out":
+            identity, zeros = _names(fields["identity"]), _names(fields["zeros"])
+            return LeftOut(branch=text(fields["branch"]), identity=identity, zeros=zeros)
         case "masked":
             return _masked(fields, fetch)
         case "rounded":
@@ -259,6 +266,12 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
             return _rounded_bias(fields, fetch, before)
         case _:
             return Assigned(parameter=text(fields["parameter"]), values=fetch())
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{str(value)[:80]} is no list of names")
+    return tuple(text(name) for name in cast(list[Any], value))
 
 
 def _sizes(layer: str, changes: Any) -> dict[int, int]:

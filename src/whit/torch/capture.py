@@ -14,6 +14,7 @@ from torch.fx import Node
 from whit.errors import ModelError
 from whit.graph import Graph, Operation
 from whit.graph import Tensor as GraphTensor
+from whit.residuals import without_zeros
 from whit.torch.activations import INPUT, Tracker, unrounded
 from whit.torch.translate import translate
 
@@ -49,7 +50,7 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Graph:
     Raises:
         ModelError: ``torch.export`` cannot follow the module's code.
     """
-    return Reader(exported(module, inputs), batch=inputs[0].shape[0]).graph()
+    return without_zeros(Reader(exported(module, inputs), batch=inputs[0].shape[0]).graph())
 
 
 def exported(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:

@@ -12,8 +12,20 @@ from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 from whit.data import Array
 from whit.errors import ModelError, WeightsError
 from whit.graph import Graph
-from whit.ledger import Assigned, Decision, Folded, Kept, Masked, Rounded, RoundedActivation, RoundedBias, Scaled
+from whit.ledger import (
+    Assigned,
+    Decision,
+    Folded,
+    Kept,
+    LeftOut,
+    Masked,
+    Rounded,
+    RoundedActivation,
+    RoundedBias,
+    Scaled,
+)
 from whit.torch.activations import activations_of, round_activations_
+from whit.torch.left_out import Through, Zeros
 
 __all__ = ["apply_", "foldable", "state_of", "tensor_of"]
 
@@ -34,6 +46,8 @@ def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
                     _cut_(module, decision)
                 case Scaled():
                     _scale_(module, decision)
+                case LeftOut():
+                    _leave_out_(module, decision)
                 case Masked():
                     tensor_of(module, decision.parameter).mul_(torch.from_numpy(decision.mask))
                 case Rounded() | RoundedBias():
@@ -164,6 +178,18 @@ def _resize_(owner: nn.Module, sizes: Mapping[int, int]) -> None:
     for name, value in vars(owner).items():
         if not name.startswith("_"):
             vars(owner)[name] = changed(value)
+
+
+def _leave_out_(module: nn.Module, decision: LeftOut) -> None:
+    for names, kind in ((decision.identity, Through), (decision.zeros, Zeros)):
+        for name in names:
+            if not name or _submodule(module, name) is None:
+                raise ModelError(
+                    f"{type(module).__name__} has no module {name}, which the decision leaves out: this is not the "
+                    "network that was compressed"
+                )
+            owner, last = _owner(module, name)
+            setattr(owner, last, kind())
 
 
 def _scale_(module: nn.Module, decision: Scaled) -> None:

@@ -18,6 +18,7 @@ from whit.ledger import Ledger
 from whit.onnx.pads import merge_pads_
 from whit.onnx.qdq import store_codes_
 from whit.onnx.tidy import shorten_, tidy_
+from whit.onnx.zeros import drop_zeros_
 
 __all__ = ["OPSET", "export_onnx"]
 
@@ -76,6 +77,7 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     )
     optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
+    drop_zeros_(model)
     tidy_(model, prefix="network.")
     merge_pads_(model)
     stored = store_codes_(model, ledger)

@@ -264,6 +264,7 @@ def _rules() -> dict[Any, Callable[[Node], Translation | None]]:
         "gru.input": _recurrent("gru"),
         "rnn_tanh.input": _recurrent("rnn"),
         "rnn_relu.input": _recurrent("rnn"),
+        "zeros_like.default": _first("zeros"),
         "mean.dim": _mean,
         "mean.default": _mean,
         "cat.default": moving.concat,

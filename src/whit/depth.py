@@ -1,0 +1,136 @@
+"""Residual branches that are left out whole, those first that the outputs miss least."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from whit.decide import Skipped
+from whit.errors import PlanError
+from whit.graph import Graph
+from whit.ledger import Assigned, LeftOut
+from whit.metrics import divergence
+from whit.network import Network
+from whit.plan import Prune, settings
+from whit.progress import Progress
+from whit.proof import SAMPLES, same
+from whit.residuals import Residual, residuals, ways
+from whit.scoring import Evidence
+
+__all__ = ["branches"]
+
+
+class _Branch(NamedTuple):
+    """A branch that can be left out, and the decision that does it."""
+
+    residual: Residual
+    decision: LeftOut
+    macs: int
+
+
+def branches(
+    step: Prune, network: Network, evidence: Evidence, progress: Progress
+) -> tuple[list[LeftOut], list[Skipped]]:
+    """The branches that a step with ``unit="residual"`` leaves out, and those that cannot be.
+
+    They go one after the other. Each time it is the one without which, beside those that are gone, the outputs diverge
+    least from what they are now; under a budget of multiply-accumulates, least for each of those that it takes.
+
+    Raises:
+        PlanError: The amount is too small for the budget, or there is no such branch.
+    """
+    graph = network.graph()
+    found, skipped = _eligible(step, network, graph, evidence)
+    most = int(step.amount * len(found) + 1e-9)
+    budget = None if step.macs is None else step.macs * graph.macs()
+    least = graph.macs() - sum(sorted(one.macs for one in found)[len(found) - most :])
+    if budget is not None and least > budget:
+        raise PlanError(
+            f'Prune(macs={step.macs}, unit="residual"): without {most} of {len(found)} branches the network still '
+            f"takes {least / graph.macs():.3f} of its multiply-accumulates; give it a larger amount"
+        )
+    chosen: list[_Branch] = []
+    order = _Order(network, evidence, found, per_mac=budget is not None)
+    with progress.bar("leaving out residual branches", most) as bar:
+        while len(chosen) < most and (budget is None or graph.macs() - sum(one.macs for one in chosen) > budget):
+            chosen.append(order.next())
+            bar.advance()
+    return [one.decision for one in chosen], skipped
+
+
+def _eligible(step: Prune, network: Network, graph: Graph, evidence: Evidence) -> tuple[list[_Branch], list[Skipped]]:
+    """The branches that the step's rules speak of and that can be left out, and why the others cannot."""
+    chosen = settings(step, [layer.name for layer in graph.layers()])
+    macs = {layer.name: layer.macs for layer in graph.layers()}
+    found: list[_Branch] = []
+    skipped: list[Skipped] = []
+    for residual in residuals(graph):
+        if not all(layer in chosen for layer in residual.layers):
+            continue
+        decision = _proven(residual, network, graph, evidence)
+        if decision is None:
+            reason = "the network's code cannot do without the branch that it begins"
+            skipped.append(Skipped(step="prune", layer=residual.name, reason=reason))
+        else:
+            found.append(_Branch(residual, decision, sum(macs[layer] for layer in residual.layers)))
+    return found, skipped
+
+
+def _proven(residual: Residual, network: Network, graph: Graph, evidence: Evidence) -> LeftOut | None:
+    """The first way to leave a branch out that computes the same as the branch with all of its parameters zero."""
+    inside = {name for one in graph.operations if one.output in residual.inside for name in one.inputs}
+    masked = network.copy()
+    values = network.parameters()
+    masked.apply_([Assigned(parameter=name, values=np.zeros_like(values[name])) for name in inside & values.keys()])
+    expected = masked.predict(evidence.samples, most=SAMPLES)
+    for decision in ways(residual, graph):
+        try:
+            without = network.copy()
+            without.apply_([decision])
+            if same(expected, without.predict(evidence.samples, most=SAMPLES)):
+                return decision
+        except Exception:  # the user's code: whatever it raises, it cannot take this way
+            continue
+    return None
+
+
+class _Order:
+    """Which branch goes next."""
+
+    def __init__(self, network: Network, evidence: Evidence, found: Sequence[_Branch], *, per_mac: bool) -> None:
+        self.network = network
+        self.evidence = evidence
+        self.per_mac = per_mac
+        self.expected = network.predict(evidence.samples, evidence.most)
+        self.gone: list[LeftOut] = []
+        self.harm = 0.0
+        self.known = {place: self._cost(one) for place, one in enumerate(found)}
+        self.branches = list(found)
+
+    def next(self) -> _Branch:
+        """The branch that costs least beside those that are gone.
+
+        What a branch cost when fewer were gone tells which to look at first. The first that is still the least once it
+        was looked at again is taken, as costs seldom fall when more is gone (Minoux 1978).
+        """
+        fresh: set[int] = set()
+        while True:
+            place = min(self.known, key=lambda one: self.known[one])
+            if place in fresh:
+                break
+            self.known[place] = self._cost(self.branches[place])
+            fresh.add(place)
+        del self.known[place]
+        self.gone.append(self.branches[place].decision)
+        self.harm = self._divergence(self.gone)
+        return self.branches[place]
+
+    def _cost(self, branch: _Branch) -> float:
+        harm = self._divergence([*self.gone, branch.decision]) - self.harm
+        return harm / max(branch.macs, 1) if self.per_mac else harm
+
+    def _divergence(self, decisions: Sequence[LeftOut]) -> float:
+        without = self.network.copy()
+        without.apply_(decisions)
+        found = without.predict(self.evidence.samples, self.evidence.most)
+        return divergence(self.evidence.loss, self.expected, found)
