@@ -118,6 +118,7 @@ def refused(make, message):
         (lambda: Distill(weight=1.5), "Distill(weight=1.5): the teacher's share lies in [0, 1]"),
         (lambda: Distill(decoupled=-1.0), "Distill(decoupled=-1.0): it is zero, a positive number or None"),
         (lambda: Distill(weight=0, decoupled=2.0), "Distill(weight=0) learns from the targets alone"),
+        (lambda: Distill(once=True, hints=FeatureHints(layers=("a",))), "hints are compared at every step"),
         (lambda: FeatureHints(layers=()), "FeatureHints(layers=()): name at least one module"),
         (lambda: FeatureHints(layers=("a",), strength=0.0), "FeatureHints(strength=0.0): it is a positive number"),
         (lambda: FeatureHints(layers=("a",), teacher_layers=("a", "b")), "1 layers and 2 teacher_layers"),

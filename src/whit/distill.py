@@ -82,12 +82,16 @@ class Distill:
         decoupled: How many times what the teacher says about the classes that are not the label counts, by itself and
             not scaled by how unsure the teacher is (Zhao et al. 2022, who take 1 to 8). None is the plain divergence.
         hints: Compares what is within, too: ``FeatureHints``, ``AttentionTransfer`` or ``RelationalHints``.
+        once: Ask the teacher once about every sample as it is, before the training begins, and not at every step about
+            what ``augment`` made of it. A step then costs no more than one on the targets, which lets a small network
+            see several times as many samples in the same time; what it is told fits a little less.
     """
 
     weight: float = 1.0
     temperature: float = 4.0
     decoupled: float | None = None
     hints: Hint | None = None
+    once: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
@@ -96,5 +100,7 @@ class Distill:
             raise PlanError(f"Distill(temperature={self.temperature}): a temperature is a positive number")
         if self.decoupled is not None and not (self.decoupled >= 0 and isfinite(self.decoupled)):
             raise PlanError(f"Distill(decoupled={self.decoupled}): it is zero, a positive number or None")
+        if self.once and self.hints is not None:
+            raise PlanError("Distill(once=True, hints=...): hints are compared at every step; drop one of the two")
         if self.weight == 0 and (self.hints is not None or self.decoupled is not None):
             raise PlanError("Distill(weight=0) learns from the targets alone; give a weight, or no hints")

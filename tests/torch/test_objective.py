@@ -106,7 +106,7 @@ def test_a_decoupled_divergence_is_that_about_the_label_and_that_among_the_other
     labels = torch.from_numpy(random.integers(0, 5, 16))
     objective = Objective(Finetune(epochs=1, distill=Distill(temperature=1.0, decoupled=others)), "cross_entropy")
     objective.teacher = lambda _: theirs
-    found = float(objective(lambda _: ours, (), labels))
+    found = float(objective(lambda _: ours, (), labels, torch.arange(16)))
     # KL = about the label + (1 - the teacher's share of the label) * among the others (Zhao et al. 2022, equation 7).
     p, q = theirs.softmax(1).double().numpy(), ours.softmax(1).double().numpy()
     whole = (p * np.log(p / q)).sum(1)

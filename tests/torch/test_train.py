@@ -205,6 +205,15 @@ def test_a_teacher_alone_is_imitated() -> None:
     assert distance() < 0.5 * before
 
 
+def test_a_teacher_that_is_asked_once_teaches_the_same_where_nothing_is_augmented() -> None:
+    found = []
+    for once in (False, True):
+        net, _, samples = trained(Finetune(epochs=3, batch_size=32, distill=Distill(weight=0.5, once=once)))
+        found.append(net.predict(samples))
+    # It says in batches of 256 what it says in batches of 32, but for the last bits.
+    np.testing.assert_allclose(*found, atol=1e-4)
+
+
 def test_values_are_distilled_by_mean_squared_error() -> None:
     torch.manual_seed(1)
     x = np.random.default_rng(1).normal(size=(128, 4)).astype(np.float32)

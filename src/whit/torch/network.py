@@ -208,7 +208,9 @@ class TorchNetwork(Network):
         unrounded, self.unrounded = self.unrounded, {}
         penalised = Penalised(self.module, step.penalty, self.graph()) if step.penalty is not None else None
         objective = Objective(step, step.loss or metric.loss)
-        if step.distill is not None:
+        if step.distill is not None and step.distill.once:
+            objective.lessons = torch.from_numpy(teacher.predict(samples, step.samples)).float()
+        elif step.distill is not None:
             objective.teacher = teacher._forward
             if step.distill.hints is not None:
                 inputs, _ = samples.take(np.arange(min(2, len(samples))))

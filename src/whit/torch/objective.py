@@ -23,7 +23,8 @@ class Objective:
     """The loss of a batch as a step wants it.
 
     Attributes:
-        teacher: The network to learn from, if there is one.
+        teacher: The network to learn from, if there is one to ask at every step.
+        lessons: What it said of every sample, if it was asked once.
         hinting: Compares what is within both, if hints are wanted.
     """
 
@@ -32,6 +33,7 @@ class Objective:
         self.step = step
         self.loss_on_targets: Loss = loss
         self.teacher: Compute | None = None
+        self.lessons: Tensor | None = None
         self.hinting: Hinting | None = None
 
     @property
@@ -43,11 +45,11 @@ class Objective:
         """Within, hints are collected."""
         return nullcontext() if self.hinting is None else self.hinting.listening()
 
-    def __call__(self, network: Compute, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-        """The loss, 0-d, with its way back through the network."""
+    def __call__(self, network: Compute, inputs: tuple[Tensor, ...], targets: Tensor, places: Tensor) -> Tensor:
+        """The loss, 0-d, with its way back through the network; ``places`` say which samples the inputs are."""
         with self._computing():
             outputs = network(inputs).float()
-            taught = self.teacher(inputs).float() if self.teacher is not None else None
+            taught = self._lesson(inputs, places)
         if self.loss_on_targets == "cross_entropy":
             outputs, taught = logits_of(outputs), None if taught is None else logits_of(taught)
         distill = self.step.distill
@@ -57,6 +59,12 @@ class Objective:
         if distill.weight < 1:
             total = total + (1 - distill.weight) * own_loss(outputs, targets, self.loss_on_targets)
         return total if self.hinting is None else total + self.hinting.loss()
+
+    def _lesson(self, inputs: tuple[Tensor, ...], places: Tensor) -> Tensor | None:
+        """What the teacher says."""
+        if self.lessons is not None:
+            return self.lessons[places]
+        return None if self.teacher is None else self.teacher(inputs).float()
 
     def _computing(self) -> AbstractContextManager[Any]:
         """Within, layers multiply in the precision of the step."""

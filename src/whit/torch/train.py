@@ -91,8 +91,8 @@ def finetune_(
         batches = _endless(samples, count, step, first * step.accumulate, layout)
         for place in range(first, steps):
             mean = 0.0
-            for inputs, targets in islice(batches, step.accumulate):
-                value = objective(network, inputs, targets) / step.accumulate
+            for inputs, targets, places in islice(batches, step.accumulate):
+                value = objective(network, inputs, targets, places) / step.accumulate
                 value.backward()
                 mean += value.item()
             if not isfinite(mean):
@@ -140,8 +140,8 @@ def _learning_rate(highest: float, done: float) -> float:
 
 def _endless(
     samples: Samples, count: int, step: Finetune, first: int, layout: torch.memory_format
-) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """Shuffled batches of the first ``count``, pass after pass, without the first ``first`` of them.
+) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
+    """Shuffled batches of the first ``count``, pass after pass, without the first ``first``: inputs, targets, places.
 
     What is left over at the end of a pass is left out.
     """
@@ -150,9 +150,10 @@ def _endless(
     while True:
         order = random.permutation(count)
         batches = [order[start : start + size] for start in range(0, count - size + 1, size)]
-        for places in batches[first:]:
-            inputs, targets = samples.take(np.sort(places))
+        for chosen in batches[first:]:
+            places = np.sort(chosen)
+            inputs, targets = samples.take(places)
             head, *others = (torch.from_numpy(x) for x in inputs)
             head = augmented(head, step.augment).contiguous(memory_format=layout)
-            yield (head, *others), torch.from_numpy(np.ascontiguousarray(targets))
+            yield (head, *others), torch.from_numpy(np.ascontiguousarray(targets)), torch.from_numpy(places)
         first = max(0, first - len(batches))
