@@ -93,9 +93,7 @@ def seconds_of_a_step(step: Finetune, data: Data) -> float:
 def run(step: Finetune, data: Data, *, judge: bool = True) -> whit.Result[Any]:
     """Train a fresh student; unless it is judged, only a few test images are looked at."""
     if not judge:
-        test = data.test
-        test = replace(test, inputs=tuple(x[:256] for x in test.inputs), targets=test.targets[:256])
-        data = replace(data, test=test)
+        data = replace(data, test=data.test.first(256))
     teacher = network("resnet20") if step.distill is not None else None
     return whit.compress(quarter(), step, data=data, teacher=teacher, progress=Log(math.inf if not judge else 60))
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,30 @@ def test_what_is_measured_is_the_divergence_with_that_layer_alone_rounded(networ
             found_logits.log_softmax(1), logits.log_softmax(1), log_target=True, reduction="batchmean"
         )
         assert trial.growth == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_workers_measure_the_same(data: Data) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 4)]
+    net = TorchNetwork.of(nn.Sequential(*layers), data.train)
+    uses = [step(weights=whit.Int(bits=bits), activations=BYTE) for bits in WIDTHS]
+    trials = Trials(uses, net.graph().layers(), net, data.train, "cross_entropy", measured=True)
+    alone, shared = trials.run(Progress()), trials.run(Progress(), whit.Processes(2))
+    assert [len(one) for one in shared] == [3, 3, 3]
+    for one, other in zip(chain(*alone), chain(*shared), strict=True):
+        assert (one.layer, one.use) == (other.layer, other.use)
+        np.testing.assert_array_equal(one.rounded.codes, other.rounded.codes)
+        assert other.growth == pytest.approx(one.growth, rel=1e-4)
+
+
+def test_a_class_that_workers_cannot_import_is_an_error(data: Data) -> None:
+    class Local(nn.Sequential):
+        pass
+
+    net = TorchNetwork.of(Local(nn.Flatten(), nn.Linear(72, 4)), data.train)
+    trials = Trials([step()], net.graph().layers(), net, data.train, "cross_entropy", measured=True)
+    with pytest.raises(whit.WorkersError, match="Define the network's class at the top of a module"):
+        trials.run(Progress(), whit.Processes(2))
 
 
 def test_a_prediction_falls_with_the_bits_as_what_is_measured_does(network: TorchNetwork, data: Data) -> None:

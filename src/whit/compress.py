@@ -31,6 +31,7 @@ from whit.scoring import Evidence
 from whit.store import Profile
 from whit.target import Target
 from whit.toml import dumps
+from whit.workers import Workers
 
 __all__ = ["Result", "compress"]
 
@@ -108,6 +109,7 @@ def compress(
     profile: Profile = "small",
     target: Target | None = None,
     teacher: Model | str | Path | None = None,
+    workers: Workers | None = None,
     checkpoints: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Result[Model]:
@@ -125,6 +127,8 @@ def compress(
             that are. None checks nothing.
         teacher: What every ``Finetune`` that distils learns from, such as a larger network, with the inputs and outputs
             of ``model``. None takes the network that was given.
+        workers: Who tries the widths of each layer for ``Quantize(bits=...)``, ``Processes(2)`` say; None does it here.
+            The class of ``model`` has to be one that they can import.
         checkpoints: A folder in which every ``Finetune`` keeps its state, once a minute. The same call, made again
             after it was stopped, goes on from there and gives the same result.
         progress: Shows what is under way.
@@ -150,6 +154,7 @@ def compress(
     _check(original, data, metric)
     about = {"plan": dumps(plan), "metric": metric.name, "versions": measure.versions()}
     run = _Run(original, data, metric, progress, about, profile)
+    run.workers = workers
     if teacher is not None:
         run.teacher = _teacher(teacher, original, data, plan)
     for place, step in enumerate(plan.steps, 1):
@@ -219,6 +224,7 @@ class _Run:
     ) -> None:
         self.original = original
         self.teacher = original
+        self.workers: Workers | None = None
         self.network = original.copy()
         self.data = data
         self.metric = metric
@@ -292,6 +298,7 @@ class _Run:
                 size_of,
                 profile=self.profile,
                 progress=self.progress,
+                workers=self.workers,
             )
 
         def attempt(rate: float) -> tuple[Rounding, int]:

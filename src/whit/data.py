@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -101,6 +101,14 @@ class Samples:
         if self.images is not None:
             inputs[0] = self.images(inputs[0])
         return tuple(inputs), self.targets[places]
+
+    def first(self, count: int) -> "Samples":
+        """The first ``count``, or all where there are no more.
+
+        >>> len(Samples((np.zeros((9, 2)),), np.zeros(9)).first(4))
+        4
+        """
+        return replace(self, inputs=tuple(x[:count] for x in self.inputs), targets=self.targets[:count])
 
     def batches(self, size: int, most: int | None = None) -> Iterator[tuple[tuple[Array, ...], Array]]:
         """Batches in order, of the first ``most`` samples."""

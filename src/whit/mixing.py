@@ -20,6 +20,7 @@ from whit.plan import Quantize, Rule, settings
 from whit.progress import Progress
 from whit.sensitivity import Trial, Trials
 from whit.store import Profile
+from whit.workers import Workers
 
 __all__ = ["LayerBits", "mix"]
 
@@ -55,6 +56,7 @@ def mix(
     *,
     profile: Profile,
     progress: Progress,
+    workers: Workers | None = None,
 ) -> tuple[Quantize, list[LayerBits]]:
     """A step whose layers choose their bits as one that has a rule for each of them, and what each chose.
 
@@ -66,6 +68,7 @@ def mix(
         size_of: Bytes of the file after a step.
         profile: How codes are stored.
         progress: Shows how far it is.
+        workers: Who tries the layers.
 
     Raises:
         PlanError: No layer chooses, or the narrowest widths exceed the budget.
@@ -75,7 +78,7 @@ def mix(
     layers = _choosing(step, graph, network)
     uses = [_use(step, bits) for bits in step.bits.choices]
     measured = step.bits.sensitivity == "measured"
-    tried = Trials(uses, layers, network, samples, loss, measured=measured).run(progress)
+    tried = Trials(uses, layers, network, samples, loss, measured=measured).run(progress, workers)
     mixture = _Mixture(step, step.bits, tried)
     if step.bits.bops is not None:
         choice = mixture.within_bops(step.bits.bops, graph)

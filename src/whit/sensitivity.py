@@ -17,6 +17,7 @@ from whit.placement import integer_inputs
 from whit.plan import Quantize
 from whit.progress import Progress
 from whit.ranges import Histogram
+from whit.workers import Workers
 
 __all__ = ["Trial", "Trials", "predicted_growth"]
 
@@ -61,10 +62,11 @@ class Trials:
             loss: What grows: by the divergence of the outputs from what they are now.
             measured: Run the network for each trial; else predict its growth from the moments of what the layer reads.
         """
-        self.uses, self.layers, self.network, self.samples = uses, layers, network, samples
+        self.uses, self.layers, self.network = uses, layers, network
         self.measured = measured
         self.loss: Loss = loss
         self.most = uses[0].samples
+        self.samples = samples = samples.first(self.most)
         self.costs: Mapping[str, Sensitivity] = {}
         self.expected = network.predict(samples, self.most)
         if uses[0].observes or not measured:
@@ -74,16 +76,21 @@ class Trials:
         names = [name for names in self.read.values() for name in names]
         self.histograms: Mapping[str, Histogram] = network.observe(names, samples, self.most) if names else {}
 
-    def run(self, progress: Progress) -> list[list[Trial]]:
-        """The trials of each layer, one a use."""
+    def run(self, progress: Progress, workers: Workers | None = None) -> list[list[Trial]]:
+        """The trials of each layer, one a use; layers are shared out among the workers."""
+        workers = workers or Workers()
+        most = min(len(self.layers), workers.parts(len(self.layers)))
+        parts = [part.tolist() for part in np.array_split(np.arange(len(self.layers)), most)]
         found: list[list[Trial]] = []
-        with progress.bar("measuring what bits are worth", len(self.layers) * len(self.uses)) as bar:
-            for layer in self.layers:
-                found.append([])
-                for trial in self._of(layer):
-                    found[-1].append(trial)
-                    bar.advance()
+        with progress.bar("measuring what bits are worth", len(self.layers)) as bar:
+            for part in workers.map(_tried, [(self, places) for places in parts]):
+                found += part
+                bar.advance(len(part))
         return found
+
+    def of(self, place: int) -> list[Trial]:
+        """The trials of one layer."""
+        return list(self._of(self.layers[place]))
 
     def _of(self, layer: Layer) -> Iterator[Trial]:
         weight = Weight(layer=layer.name, parameter=layer.weight, values=np.array(self.network.values()[layer.weight]))
@@ -130,6 +137,12 @@ class Trials:
         working = self.network.copy()
         working.apply_(decisions)
         return divergence(self.loss, self.expected, working.predict(self.samples, self.most))
+
+
+def _tried(task: tuple[Trials, Sequence[int]]) -> list[list[Trial]]:
+    """The trials of some layers, wherever this runs."""
+    trials, places = task
+    return [trials.of(place) for place in places]
 
 
 def _inputs(graph: Graph, layers: Sequence[Layer]) -> dict[str, list[str]]:

@@ -6,7 +6,9 @@ task it was at, which is done again.
 
 import logging
 import os
+import pickle
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor
@@ -24,6 +26,7 @@ Done = TypeVar("Done")
 
 _TRIES = 3
 """How often a task is begun that takes its worker down with it."""
+_PARTS = 4
 _PATIENCE = 10.0
 """Seconds in which a cluster answers."""
 
@@ -35,6 +38,10 @@ class Workers:
     >>> list(Workers().map(abs, [-1, 2]))
     [1, 2]
     """
+
+    def parts(self, tasks: int) -> int:
+        """Into how many tasks work that falls into ``tasks`` small ones is best put together."""
+        return tasks
 
     def map(self, function: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[Done]:
         """What ``function``, which stands in a module, makes of each task, in order.
@@ -48,7 +55,7 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Processes(Workers):
-    """Processes on this machine; what they run is imported anew in each.
+    """Processes on this machine, of one thread each; what they run is imported anew in each.
 
     Attributes:
         count: How many.
@@ -60,8 +67,13 @@ class Processes(Workers):
         if self.count < 1:
             raise PlanError(f"Processes(count={self.count}): it takes at least one to do anything")
 
+    def parts(self, tasks: int) -> int:
+        """A few for each worker: less to hand over, and still none waits long for the last."""
+        return min(tasks, _PARTS * self.count)
+
     def map(self, function: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[Done]:
         """As ``Workers.map``; tasks and results are pickled between processes of this machine, never in files."""
+        _check_portable(tasks)
         done = 0
         begun: Counter[int] = Counter()
         while done < len(tasks):
@@ -85,7 +97,7 @@ class Processes(Workers):
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
-        pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"), initializer=_alone)
         try:
             yield pool
         finally:
@@ -105,6 +117,10 @@ class Ray(Workers):
 
     address: str
     count: int | None = None
+
+    def parts(self, tasks: int) -> int:
+        """As ``Processes.parts``, of 16 workers where nothing says how many there are."""
+        return min(tasks, _PARTS * (self.count or 16))
 
     def map(self, function: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[Done]:
         """As ``Workers.map``."""
@@ -148,6 +164,24 @@ class Ray(Workers):
         host, _, port = self.address.removeprefix("ray://").rpartition(":")
         if port.isdigit():
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+
+
+def _check_portable(tasks: Sequence[Any]) -> None:
+    """Raise ``WorkersError`` for tasks that cannot be handed to another process."""
+    try:
+        pickle.dumps(tasks[:1])
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise WorkersError(
+            f"the work cannot be handed to other processes: {error}. Define the network's class at the top of a "
+            "module, or do without workers"
+        ) from error
+
+
+def _alone() -> None:
+    """One thread for this process: there is a worker for every core, not a team for each worker."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _done(function: Callable[[Task], Done], task: Task) -> Done:
