@@ -37,7 +37,7 @@ LAYERS = (
     ("store", "learning"),
     ("runtime",),
     ("torch", "jax.replay"),
-    ("decide", "measure", "frontends"),
+    ("decide", "measure", "frontends", "synthetic"),
     ("sensitivity", "equalize", "scoring", "budget"),
     ("pruning", "compensating"),
     ("proof", "weights_only"),

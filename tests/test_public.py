@@ -85,6 +85,7 @@ PUBLIC = [
     "save",
     "save_plan",
     "schedules",
+    "synthetic_data",
 ]
 
 MODULES = sorted(

@@ -41,6 +41,7 @@ from whit.scores import (
     Taylor,
     Wanda,
 )
+from whit.synthetic import synthetic_data
 from whit.target import Target
 from whit.toml import load_plan, save_plan
 from whit.units import NM, Block
@@ -122,4 +123,5 @@ __all__ = [
     "save",
     "save_plan",
     "schedules",
+    "synthetic_data",
 ]
