@@ -34,7 +34,7 @@ LAYERS = (
     ("labels",),
     ("uniting",),
     ("residuals", "toml", "schedules", "coupling", "homogeneity", "network", "target", "jax.pytree"),
-    ("store", "learning"),
+    ("store", "learning", "in_front"),
     ("runtime",),
     ("torch", "jax.replay"),
     ("decide", "measure", "frontends", "synthetic"),

@@ -129,12 +129,11 @@ def quantizes(draw, nested=True):
     )
 
 
-equalizes = st.builds(
-    Equalize,
-    by=st.just(CrossLayer())
-    | st.builds(SmoothQuant, alpha=st.floats(0, 1))
-    | st.builds(AWQ, weights=weight_formats(), method=st.just(Nearest(clip="mse")), steps=several),
-    samples=several,
+by_inputs = st.builds(SmoothQuant, alpha=st.floats(0, 1)) | st.builds(
+    AWQ, weights=weight_formats(), method=st.just(Nearest(clip="mse")), steps=several
+)
+equalizes = st.builds(Equalize, by=st.just(CrossLayer()) | by_inputs, samples=several) | st.builds(
+    Equalize, by=by_inputs, in_front=st.sampled_from([".*", r"a\.(b|c)"])
 )
 tunes = st.builds(
     Finetune,

@@ -187,6 +187,23 @@ TEST("what was scaled is counted off") {
     CHECK(contains(changed(R"(["a",0,0,1])", R"(["a",0,0])"), "a name and three numbers"));
     CHECK(contains(changed(R"(["b",1,3,4])", R"(["b",1,3,0])"), "0"));
     CHECK(contains(changed(R"("group":"a",)", ""), "the field group is missing"));
+    const std::string inputs = R"("group":"a","inputs":{"2.linear.input":0},)";
+    CHECK(changed(R"("group":"a",)", inputs).empty());
+    CHECK(contains(changed(R"("group":"a",)", R"("group":"a","inputs":{"x":-1},)"), "from 0 to"));
+}
+
+TEST("what was cut may say which sizes it changes") {
+    const auto with = [](const std::string& sizes) {
+        const std::string text = R"({"content":{"about":{},"decisions":[{"kind":"kept","group":"a","axes":[],"groups":{})" +
+                                 sizes + R"(},{"kind":"assigned","parameter":"h"}]},"arrays":[)" +
+                                 row(R"("float16",[2])", {0x00, 0x3c, 0x00, 0xc0}, "") + R"(],"pools":[]})";
+        return refusal(file_of(text, {{0x00, 0x3c, 0x00, 0xc0}}));
+    };
+    CHECK(with("").empty());
+    CHECK(with(R"(,"sizes":{"m":[[3,1],[4,2]]})").empty());
+    CHECK(contains(with(R"(,"sizes":{"m":[[3,1],[3,2]]})"), "changed twice"));
+    CHECK(contains(with(R"(,"sizes":{"m":[[0,1]]})"), "from 1 to"));
+    CHECK(contains(with(R"(,"sizes":{"m":[[1]]})"), "two numbers"));
 }
 
 TEST("what was left out has names") {

@@ -11,6 +11,7 @@ from whit.errors import PlanError
 from whit.formats import Floats, Integers
 from whit.graph import Layer
 from whit.homogeneity import Scalable, homogeneity
+from whit.in_front import in_front
 from whit.ledger import MOST_QUARTERS, Scaled, Span, matrix
 from whit.metrics import Loss
 from whit.moments import Doubles, Magnitudes, Moments, Sensitivity
@@ -31,13 +32,19 @@ def equalize(step: Equalize, network: Network, samples: Samples, loss: Loss) -> 
     """The factors of all channels that can be scaled, and the layers whose channels cannot.
 
     Raises:
-        PlanError: No channel can be scaled.
+        PlanError: No channel can be scaled, or the step divides channels in front of layers that are not there.
     """
-    found = homogeneity(network.graph())
-    skipped = [Skipped(step="equalize", layer=name, reason=reason) for name, reason in found.frozen.items()]
-    equalizer = _Equalizer(step, network, samples, loss, found.groups)
+    graph = network.graph()
+    found = homogeneity(graph)
+    frozen, every = dict(found.frozen), list(found.groups)
+    if step.in_front is not None:
+        scaled = {span.name for group in every for span in group.read}
+        more, left = in_front(graph, step.in_front, scaled)
+        frozen, every = frozen | left, every + more
+    skipped = [Skipped(step="equalize", layer=name, reason=reason) for name, reason in frozen.items()]
+    equalizer = _Equalizer(step, network, samples, loss, every)
     groups: list[Scalable] = []
-    for group in found.groups:
+    for group in every:
         if reason := equalizer.obstacle(group):
             skipped.append(Skipped(step="equalize", layer=group.name, reason=reason))
         else:
@@ -102,7 +109,12 @@ class _Equalizer:
         return self._scaled(group, before.quarters + change)
 
     def _scaled(self, group: Scalable, quarters: Integers) -> Scaled:
-        return Scaled(group=group.name, quarters=quarters, made=group.made, read=group.read)
+        inputs: dict[str, int] = {}
+        if not group.made:
+            # A convolution has as many axes behind its channels as its weight has behind rows and columns.
+            pairs = zip(group.inputs, group.read, strict=True)
+            inputs = {span.name: self.original[weight.name].ndim - 2 for span, weight in pairs}
+        return Scaled(group=group.name, quarters=quarters, made=group.made, read=group.read, inputs=inputs)
 
     def _below_ceilings(self, group: Scalable, quarters: Integers) -> Integers:
         """Factors so large that channels stay below all ceilings; none for channels that do not stay there now."""

@@ -32,7 +32,8 @@ class Scalable:
     Attributes:
         name: The first layer that makes them.
         size: How many there are.
-        made: Where they are made: in weights, biases, parameters that are added.
+        made: Where they are made: in weights, biases, parameters that are added. Empty where nothing there can be
+            scaled, and what the readers read is instead (``whit.in_front``).
         read: Where they are read: in weights, parameters that are multiplied.
         inputs: What the weights in ``read`` are multiplied with (``Operation.own_input``).
         ceilings: Activations in which they must stay below a value, before and after, and that value.

@@ -85,8 +85,9 @@ class _Reader:
             case "folded":
                 self.folded.append({"batch_norm": table["batch_norm"], "into": table["into"]})
             case "scaled":
-                parameters = {key: [name for name, *_ in table[key]] for key in ("made", "read")}
-                self.scaled.append({"group": table["group"], "channels": prod(self._shape(places[0])), **parameters})
+                where = {key: [name for name, *_ in table[key]] for key in ("made", "read")}
+                where["inputs"] = list(table.get("inputs", {}))
+                self.scaled.append({"group": table["group"], "channels": prod(self._shape(places[0])), **where})
             case "kept":
                 axes = [
                     {"parameter": name, "axis": axis, "size": prod(self._shape(place))}
@@ -155,7 +156,8 @@ def print_description(found: Mapping[str, Any], console: Console | None = None) 
     if folded := [f"{one['batch_norm']} into {one['into']}" for one in found["structure"]["folded"]]:
         say(f"folded: {listed(folded, most=1000)}")
     for one in found["structure"]["scaled"]:
-        say(f"scaled: {one['channels']} channels of {listed(one['made'])}, read by {listed(one['read'])}")
+        made = one["made"] + one["inputs"]
+        say(f"scaled: {one['channels']} channels of {listed(made)}, read by {listed(one['read'])}")
     for one in found["structure"]["kept"]:
         axes = ", ".join(f"{axis['parameter']} axis {axis['axis']} to {axis['size']}" for axis in one["axes"])
         say(f"cut with {one['group']}: {axes}")

@@ -112,13 +112,16 @@ class LeftOut:
 class Scaled:
     """Channels are divided by factors where they are made and multiplied by them where they are read.
 
-    Factors are quarter powers of two: as fine as ranges need, small in a file, and the same on every machine.
+    Factors are quarter powers of two: as fine as ranges need, small in a file, and the same on every machine. Channels
+    that something else reads too cannot be divided where they are made; what single layers read is divided then.
 
     Attributes:
-        group: The first layer that makes the channels.
+        group: The first layer that makes the channels, or of which the input is divided.
         quarters: ``(channels,)``, int32: the factors are ``2 ** (quarters / 4)``, of ``MOST_QUARTERS`` either way.
         made: Where parameters are divided.
         read: Where parameters are multiplied.
+        inputs: By the name of what a layer reads (``Operation.own_input``), which is divided for that layer alone, how
+            many axes it has behind that of the channels.
 
     >>> scaled = Scaled(group="a", quarters=np.array([4, 0], np.int32), made=(Span("a", 0),), read=(Span("b", 1),))
     >>> scaled.applied("a", np.array([[6.0], [5.0]])).tolist(), scaled.applied("b", np.array([[1.5, 2.5]])).tolist()
@@ -129,6 +132,7 @@ class Scaled:
     quarters: Integers
     made: tuple[Span, ...]
     read: tuple[Span, ...]
+    inputs: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def factors(self) -> NDArray[np.float64]:

@@ -51,10 +51,7 @@ class Rule:
     use: "Prune | Quantize | None" = None
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.layers)
-        except re.error as error:
-            raise PlanError(f"Rule(layers={self.layers!r}) is not a regular expression: {error}") from error
+        _check_pattern(self.layers, f"Rule(layers={self.layers!r})")
         if self.use is not None and self.use.rules:
             raise PlanError(f"Rule(layers={self.layers!r}): the settings of a rule cannot have rules of their own")
 
@@ -72,16 +69,30 @@ class Equalize:
     all that passes a positive factor on: ReLU, pooling, residual sums, concatenations, products. ReLU6 does so below
     its ceiling: a channel is scaled if it stayed a tenth below 6 over the samples, and does so scaled.
 
+    Channels that a shortcut reads beside a layer, as in front of the layers of most transformers, cannot be divided
+    where they are made. ``in_front`` names layers for which they are divided in between, by a multiplication in every
+    run; if they are rounded, then for these layers alone.
+
     Attributes:
         by: How factors are chosen: ``CrossLayer()`` by the ranges of weights alone, ``SmoothQuant()`` by those of
             activations too, ``AWQ()`` by what rounding would cost.
         samples: How many training samples to observe activations on, at most.
+        in_front: Regular expression of the whole names of layers in front of which channels may be divided; None for
+            no layer. A strategy that looks at what makes channels has nothing to go by there.
     """
 
     by: Scaling = CrossLayer()
     samples: int = 512
+    in_front: str | None = None
 
     def __post_init__(self) -> None:
+        if self.in_front is not None:
+            _check_pattern(self.in_front, f"Equalize(in_front={self.in_front!r})")
+            if self.by.needs == "makers":
+                raise PlanError(
+                    f"Equalize(by={self.by}, in_front={self.in_front!r}): nothing that makes the channels can be "
+                    "scaled there, which is all that this strategy looks at; take by=SmoothQuant() or AWQ()"
+                )
         if self.samples < 1:
             raise PlanError(f"Equalize(samples={self.samples}): observe at least one sample")
 
@@ -539,6 +550,13 @@ def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
             f"the layers are {listed(layers, most=40)}"
         )
     return chosen
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise PlanError(f"{where} is not a regular expression: {error}") from error
 
 
 def _choice(step: str, name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -436,6 +436,8 @@ def scaled(*made):
         (scaled(["w", 0, 0, 0]), [np.int32([1])], "0 is not a whole number from 1"),
         (scaled([1, 0, 0, 1]), [np.int32([1])], "1 is not a name"),
         ([scaled()[0] | {"read": 1}], [np.int32([1])], "TypeError"),
+        ([scaled()[0] | {"inputs": {"x": -1}}], [np.int32([1])], "-1 is not a whole number"),
+        ([scaled()[0] | {"inputs": [["x", 0]]}], [np.int32([1])], "AttributeError"),
         (kept(["w", 0]), [], "it needs an array more than the file has"),
         (kept(["w", 0, "x"]), [[0]], "too many values to unpack"),
         (kept(["w"]), [[0]], "not enough values to unpack"),

@@ -104,7 +104,8 @@ def ledgers(draw):
         tuple
     )
     quarters = hnp.arrays(np.int32, st.integers(0, 9), elements=st.integers(-128, 128))
-    structure |= st.builds(Scaled, group=NAMES, quarters=quarters, made=spans, read=spans)
+    behind = st.dictionaries(NAMES, st.integers(0, 3), max_size=3)
+    structure |= st.builds(Scaled, group=NAMES, quarters=quarters, made=spans, read=spans, inputs=behind)
     modules = st.lists(st.sampled_from(["gone", "gone.too"]), max_size=2).map(tuple)
     structure |= st.builds(LeftOut, branch=NAMES, identity=modules, zeros=modules)
     name_once = {"unique_by": lambda decision: decision.batch_norm if isinstance(decision, Folded) else id(decision)}

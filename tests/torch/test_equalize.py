@@ -331,6 +331,7 @@ def test_what_is_delivered_is_the_same_network_and_replays(tmp_path) -> None:
         "channels": 12,
         "made": ["block.expand.weight", "block.expand.bias"],
         "read": ["block.depthwise.weight"],
+        "inputs": [],
     }
     print_description(describe(tmp_path / "model.whit"), console := Console(record=True, width=200, file=io.StringIO()))
     assert "scaled: 12 channels of block.expand.weight, block.expand.bias, read by block.depthwise.weight" in (

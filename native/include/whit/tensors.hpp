@@ -83,7 +83,7 @@ private:
         if (stage < stage_) throw std::runtime_error("the decisions are not in replay order");
         stage_ = stage;
         if (kind == "folded") return folded(value.table({"kind", "batch_norm", "into"}));
-        if (kind == "scaled") return scaled(value.table({"kind", "group", "made", "read"}));
+        if (kind == "scaled") return scaled(value.table({"kind", "group", "made", "read"}, {"inputs"}));
         if (kind == "kept") return kept(value.table({"kind", "group", "axes", "groups"}, {"sizes"}));
         if (kind == "left_out") return left_out(value.table({"kind", "branch", "identity", "zeros"}));
         if (kind == "masked") return masked(value.table({"kind", "parameter"}, {"from"}));
@@ -144,6 +144,9 @@ private:
                 for (std::size_t place = 1; place < 4; ++place) span.list()[place].whole(place == 3, most_bytes);
             }
         }
+        if (const auto inputs = fields.find("inputs"); inputs != fields.end()) {
+            for (const auto& [name, behind] : inputs->second.table()) behind.whole(0, most_bytes);
+        }
         if (shape(take(1), Dtype::int32).size() != 1) throw std::runtime_error("factors of channels have one axis");
     }
 
@@ -159,6 +162,20 @@ private:
             if (shape(take(1), Dtype::int64).size() != 1) throw std::runtime_error("kept indices have one axis");
         }
         for (const auto& [name, count] : fields.at("groups").table()) count.whole(1, most_bytes);
+        if (const auto sizes = fields.find("sizes"); sizes != fields.end()) {
+            for (const auto& [name, changes] : sizes->second.table()) resized(name, changes.list());
+        }
+    }
+
+    void resized(const std::string& name, const Json::List& changes) {
+        std::set<std::int64_t> changed;
+        for (const Json& change : changes) {
+            if (change.list().size() != 2) throw std::runtime_error("a size and what it becomes are two numbers");
+            change.list()[1].whole(1, most_bytes);
+            if (!changed.insert(change.list()[0].whole(1, most_bytes)).second) {
+                throw std::runtime_error("a size of " + name.substr(0, 80) + " is changed twice");
+            }
+        }
     }
 
     static void left_out(const Json::Table& fields) {

@@ -8,6 +8,11 @@ import onnx
 
 __all__ = ["shorten_", "tidy_"]
 
+_RANDOM = frozenset(
+    {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+"""Nodes that compute something else each time."""
+
 
 def tidy_(model: onnx.ModelProto, *, prefix: str) -> None:
     """Drop traces of the exporter (metadata, doc strings, shapes in between), and ``prefix`` from weights' names."""
@@ -48,7 +53,8 @@ def _says_nothing(op_type: str, item: onnx.AttributeProto) -> bool:
 def shorten_(model: onnx.ModelProto, weights: Set[str]) -> None:
     """Say the same in fewer bytes: no tensor but inputs, outputs and ``weights`` keeps its name, no node has one.
 
-    Constants that are equal become one, and a weight's DequantizeLinear stands before the first node that reads it.
+    Constants that are equal become one, so do nodes that compute the same of the same, and a weight's DequantizeLinear
+    stands before the first node that reads it.
     A model with graphs inside of nodes, which see names of the outer one, stays as it is.
     """
     graph = model.graph
@@ -65,6 +71,7 @@ def shorten_(model: onnx.ModelProto, weights: Set[str]) -> None:
         for tensors in (node.input, node.output):
             for position, name in enumerate(tensors):
                 tensors[position] = names[name]
+    _merge_nodes_(graph)
 
 
 class _Names(dict[str, str]):
@@ -97,6 +104,25 @@ def _merge_constants_(graph: onnx.GraphProto, names: _Names) -> None:
     del graph.initializer[:]
     for copy in copies:
         graph.initializer.add().ParseFromString(copy)
+
+
+def _merge_nodes_(graph: onnx.GraphProto) -> None:
+    """Keep the first of nodes that compute the same of the same, such as a division for several layers."""
+    outputs = {item.name for item in graph.output}
+    found: dict[bytes, list[str]] = {}
+    same: dict[str, str] = {}
+    for node in list(graph.node):
+        for position, name in enumerate(node.input):
+            node.input[position] = same.get(name, name)
+        made = list(node.output)
+        if node.op_type in _RANDOM or outputs.intersection(made):
+            continue
+        node.ClearField("output")
+        first = found.setdefault(node.SerializeToString(deterministic=True), made)
+        node.output.extend(made)
+        if first is not made:
+            same.update(zip(made, first, strict=True))
+            graph.node.remove(node)
 
 
 def _sort_late_(graph: onnx.GraphProto) -> None:

@@ -50,7 +50,7 @@ _FIELDS = {
     "rounded_bias": {"parameter", "weight", "tensor"},
     "assigned": {"parameter"},
 }
-_OPTIONAL = {"kept": {"sizes"}, "masked": {"from"}, "rounded": {"zero_point", "unit"}}
+_OPTIONAL = {"scaled": {"inputs"}, "kept": {"sizes"}, "masked": {"from"}, "rounded": {"zero_point", "unit"}}
 
 
 def write_ledger(ledger: Ledger, keep: Keep) -> list[dict[str, Any]]:
@@ -63,14 +63,10 @@ def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> di
     match decision:
         case Folded(batch_norm=batch_norm, into=into):
             return {"kind": "folded", "batch_norm": batch_norm, "into": into}
-        case Scaled(group=group, quarters=quarters, made=made, read=read):
+        case Scaled(group=group, quarters=quarters, made=made, read=read, inputs=inputs):
             keep("quarters", quarters)
-            return {
-                "kind": "scaled",
-                "group": group,
-                "made": [list(one) for one in made],
-                "read": [list(one) for one in read],
-            }
+            spans = {key: [list(one) for one in places] for key, places in (("made", made), ("read", read))}
+            return {"kind": "scaled", "group": group} | spans | ({"inputs": dict(inputs)} if inputs else {})
         case Kept(group=group, axes=axes, groups=groups, sizes=sizes):
             for indices in axes.values():
                 keep("kept", indices)
@@ -294,7 +290,8 @@ def _scaled(fields: dict[str, Any], fetch: Fetch) -> Scaled:
         )
         for key in ("made", "read")
     )
-    return Scaled(group=text(fields["group"]), quarters=quarters, made=made, read=read)
+    inputs = {text(name): whole(behind) for name, behind in fields.get("inputs", {}).items()}
+    return Scaled(group=text(fields["group"]), quarters=quarters, made=made, read=read, inputs=inputs)
 
 
 def _axes(value: Any, fetch: Fetch) -> dict[Axis, Any]:

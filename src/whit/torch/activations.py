@@ -6,17 +6,18 @@ count and its name (``7.relu``) name the tensor. The same code path gives the sa
 weight reads has a name as well (``whit.graph.own_input``), to be rounded for that call alone.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from whit.errors import ModelError, listed
 from whit.graph import own_input
-from whit.ledger import RoundedActivation
+from whit.ledger import RoundedActivation, Scaled
 from whit.torch.fake_quantize import fake_quantize
 from whit.torch.learned_grid import LearnedGrid
 
@@ -26,6 +27,7 @@ __all__ = [
     "Tracker",
     "activations_of",
     "interruptible",
+    "mark",
     "round_activations_",
     "unrounded",
 ]
@@ -73,18 +75,33 @@ class Tracker(TorchFunctionMode):
         )
 
 
+@torch.library.custom_op("whit::mark", mutates_args=())
+def mark(x: Tensor, name: str) -> Tensor:
+    """The identity, which puts the name of an activation into an exported graph."""
+    return x.clone()
+
+
+@mark.register_fake
+def _(x: Tensor, name: str) -> Tensor:
+    return torch.empty_like(x)
+
+
 class RoundedActivations(nn.Module):
     """Rounds chosen activations on every forward pass of the module that it is attached to.
 
+    Before, what single layers read is divided where decisions say so, also while the rounding is paused.
     Kept as a submodule of its hooks only: it has no parameters and leaves the network's state as it is.
 
     Attributes:
+        scaled: Decisions that divide what layers read.
         learned: Grids in training, which stand in for those of the decisions.
     """
 
-    def __init__(self, decisions: Mapping[str, RoundedActivation]) -> None:
+    def __init__(self, decisions: Mapping[str, RoundedActivation], scaled: Sequence[Scaled] = ()) -> None:
         super().__init__()
         self.decisions = dict(decisions)
+        self.scaled = tuple(scaled)
+        self.factors: dict[str, list[str]] = {}
         self.active: list[tuple[Tracker, set[str]]] = []
         self.paused = False
         self.learned: Mapping[str, LearnedGrid] = {}
@@ -94,13 +111,29 @@ class RoundedActivations(nn.Module):
             self.register_buffer(f"scale_{place}", scale)
             self.register_buffer(f"zero_point_{place}", zero_point)
         self.places = {name: place for place, name in enumerate(self.decisions)}
+        for place, one in enumerate(self.scaled):
+            multiplier = torch.from_numpy((1 / one.factors).astype(np.float32))
+            for behind in set(one.inputs.values()):
+                self.register_buffer(f"multiplier_{place}_{behind}", multiplier.reshape([-1] + [1] * behind))
+            for name, behind in one.inputs.items():
+                self.factors.setdefault(name, []).append(f"multiplier_{place}_{behind}")
+
+    def read(self, name: str, x: Tensor) -> Tensor:
+        """What a layer reads, divided by the factors of its channels and rounded, if decisions say so."""
+        for buffer in self.factors.get(name, ()):
+            x = _multiplied(x, self.get_buffer(buffer))
+        if self.paused:
+            return mark(x, name) if name in self.factors else x
+        return self.round(name, x)
 
     def round(self, name: str, x: Tensor) -> Tensor:
         """The tensor rounded, if a decision says so."""
         place = self.places.get(name)
         if place is None:
             return x
-        x = x.float()  # grids are float32, also where a training computes in bfloat16
+        if x.dtype != torch.float32:  # grids are float32, also where a training computes in bfloat16
+            with torch._C.DisableTorchFunction():  # pyright: ignore[reportPrivateUsage]
+                x = x.float()
         if name in self.learned:
             return self.learned[name].round(x)
         target = self.decisions[name].target
@@ -111,15 +144,19 @@ class RoundedActivations(nn.Module):
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Forward pre-hook."""
-        if self.paused:
+        if self.paused and not self.scaled:
             return args
         seen: set[str] = set()
 
         def visit(name: str, x: Tensor) -> Tensor:
             seen.add(name)
-            return self.round(name, x)
+            return x if self.paused else self.round(name, x)
 
-        tracker = Tracker(visit, visit)
+        def read(name: str, x: Tensor) -> Tensor:
+            seen.add(name)
+            return self.read(name, x)
+
+        tracker = Tracker(visit, read)
         args = tracker.inputs(args)
         tracker.__enter__()
         self.active.append((tracker, seen))
@@ -131,11 +168,11 @@ class RoundedActivations(nn.Module):
             return
         tracker, seen = self.active.pop()
         tracker.__exit__(None, None, None)
-        missing = sorted(self.places.keys() - seen)
+        missing = sorted((self.factors.keys() | (set() if self.paused else self.places.keys())) - seen)
         if missing and result is not None:
             raise ModelError(
-                f"the forward pass no longer computes {listed(missing)}, which this network rounds: its code took "
-                "another path than when it was quantized. Quantize it again on this path"
+                f"the forward pass no longer computes {listed(missing)}, which this network rounds or divides: its "
+                "code took another path than when it was compressed. Compress it again on this path"
             )
 
 
@@ -150,7 +187,7 @@ def activations_of(module: nn.Module) -> RoundedActivations | None:
 
 @contextmanager
 def unrounded(module: nn.Module) -> Generator[None]:
-    """The module without the rounding of its activations, whose names are counted without it."""
+    """The module as it is captured: without the rounding of its activations, whose names are counted without it."""
     rounded = activations_of(module)
     if rounded is None:
         yield
@@ -176,13 +213,21 @@ def interruptible(module: nn.Module) -> Generator[None]:
         raise
 
 
-def round_activations_(module: nn.Module, decisions: Mapping[str, RoundedActivation]) -> None:
-    """Round these activations on every forward pass from now on, and no others."""
+def round_activations_(
+    module: nn.Module, decisions: Mapping[str, RoundedActivation], scaled: Sequence[Scaled] = ()
+) -> None:
+    """Round these activations, and divide what layers read, on every forward pass from now on, and no others."""
     for hooks in (module._forward_pre_hooks, module._forward_hooks):  # pyright: ignore[reportPrivateUsage]
         for key, hook in list(hooks.items()):
             if isinstance(getattr(hook, "__self__", None), RoundedActivations):
                 del hooks[key]
-    if decisions:
-        rounded = RoundedActivations(decisions)
+    if decisions or scaled:
+        rounded = RoundedActivations(decisions, scaled)
         module.register_forward_pre_hook(rounded.enter, prepend=True)
         module.register_forward_hook(rounded.leave, always_call=True)
+
+
+def _multiplied(x: Tensor, factors: Tensor) -> Tensor:
+    """Channels times one factor each, seen by no torch function mode: activations are counted without it."""
+    with torch._C.DisableTorchFunction():  # pyright: ignore[reportPrivateUsage]
+        return x * (factors if factors.device == x.device else factors.to(x.device))

@@ -15,21 +15,10 @@ from whit.errors import ModelError
 from whit.graph import Graph, Operation
 from whit.graph import Tensor as GraphTensor
 from whit.residuals import without_zeros
-from whit.torch.activations import INPUT, Tracker, unrounded
+from whit.torch.activations import INPUT, Tracker, mark, unrounded
 from whit.torch.translate import translate
 
 __all__ = ["Reader", "capture", "exported"]
-
-
-@torch.library.custom_op("whit::mark", mutates_args=())
-def _mark(x: Tensor, name: str) -> Tensor:
-    """The identity, which puts the name of an activation into the exported graph."""
-    return x.clone()
-
-
-@_mark.register_fake
-def _(x: Tensor, name: str) -> Tensor:
-    return torch.empty_like(x)
 
 
 class _Marked(nn.Module):
@@ -40,7 +29,7 @@ class _Marked(nn.Module):
         self.network = network
 
     def forward(self, *args: Any) -> Any:
-        with Tracker(lambda name, x: _mark(x, name)):
+        with Tracker(lambda name, x: mark(x, name)):
             return self.network(*args)
 
 

@@ -37,6 +37,7 @@ _MENDED = (_ConvNd, nn.Linear, _BatchNorm, nn.RNNBase)
 def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
     """Apply decisions to a module, in order."""
     activations = {d.tensor: d for d in decisions if isinstance(d, RoundedActivation)}
+    divided = [d for d in decisions if isinstance(d, Scaled) and d.inputs]
     with torch.no_grad():
         for decision in decisions:
             match decision:
@@ -56,9 +57,10 @@ def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
                     _assign_(module, decision.parameter, decision.values)
                 case RoundedActivation():
                     pass
-    if activations:
+    if activations or divided:
         before = activations_of(module)
-        round_activations_(module, {**(before.decisions if before else {}), **activations})
+        rounded, scaled = (before.decisions, before.scaled) if before else ({}, ())
+        round_activations_(module, {**rounded, **activations}, [*scaled, *divided])
 
 
 def tensor_of(module: nn.Module, name: str) -> Tensor:

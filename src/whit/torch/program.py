@@ -105,7 +105,7 @@ class Program:
             return getattr(self.program.graph_module, str(node.target))
         if node.target is torch.ops.whit.mark.default:
             return visit(args[1], args[0])
-        if node.target in _WEIGHTED:
-            args = (visit(own_input(self.names[node]), args[0]), *args[1:])
+        if node.target in _WEIGHTED and own_input(self.names[node]) not in self.graph.tensors:
+            args = (visit(own_input(self.names[node]), args[0]), *args[1:])  # else it was visited when it was made
         target: Any = node.target
         return target(*args, **kwargs)
