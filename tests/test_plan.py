@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from whit import (
+    L1,
     NM,
     Block,
     Distill,
@@ -125,6 +126,14 @@ def refused(make, message):
         (lambda: Finetune(epochs=1, accumulate=0), "Finetune(accumulate=0): a step takes at least one batch"),
         (lambda: Finetune(epochs=1, average=1.0), "Finetune(average=1.0): the decay of a mean lies in [0, 1)"),
         (lambda: Finetune(epochs=1, precision="half"), "precision='half'"),
+        (lambda: Finetune(epochs=1, held_out=1.0), "Finetune(held_out=1.0): the share of the samples to judge on lies"),
+        (lambda: Finetune(epochs=1, held_out=-0.1), "Finetune(held_out=-0.1): the share of the samples to judge on"),
+        (lambda: Finetune(epochs=1, patience=3), "nothing is judged without samples that are not trained on"),
+        (lambda: Finetune(epochs=1, judge_every=0.5), "nothing is judged without samples that are not trained on"),
+        (lambda: Finetune(epochs=1, held_out=0.1, judge_every=0), "Finetune(judge_every=0): it is a positive number"),
+        (lambda: Finetune(epochs=1, held_out=0.1, patience=0), "Finetune(patience=0): wait for at least one"),
+        (lambda: Finetune(epochs=1, held_out=0.1, rate=1e-5), "what is judged is the quality alone"),
+        (lambda: Finetune(epochs=1, held_out=0.1, penalty=L1(strength=0.1)), "what is judged is the quality alone"),
         (lambda: Distill(temperature=0), "Distill(temperature=0): a temperature is a positive number"),
         (lambda: Distill(temperature=float("inf")), "Distill(temperature=inf): a temperature is a positive number"),
         (lambda: Finetune(epochs=0), "Finetune(epochs=0): it is a positive number"),

@@ -392,6 +392,11 @@ class Finetune:
             large, in the memory of a small one.
         average: Decay of the mean over the steps, weighed by age, of everything that is trained (Polyak and Juditsky
             1992), which is what comes out; 0.999 looks back over a thousand steps. 0 takes the last values.
+        held_out: Share of the training samples, chosen by the seed, that is not trained on but judged by the metric:
+            what comes out is the state, or the mean if there is one, that was best there, the first of equals. 0 holds
+            out none, and the last state comes out.
+        judge_every: Passes over what is trained on between one judgement and the next; the last state is judged too.
+        patience: End after so many judgements in a row that found nothing better. None goes on to the last pass.
         optimizer: ``"adamw"`` or ``"sgd"`` with Nesterov momentum 0.9.
         weight_decay: Decoupled with AdamW, on weight matrices only.
         penalty: Drives weights or channels to zero, for a ``Prune`` that follows: ``L1``, ``L2``, ``GroupLasso`` or
@@ -414,6 +419,9 @@ class Finetune:
     batch_size: int = 128
     accumulate: int = 1
     average: float = 0.0
+    held_out: float = 0.0
+    judge_every: float = 1.0
+    patience: int | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 0.0
     loss: Literal["cross_entropy", "mean_squared_error", "mean_absolute_error"] | None = None
@@ -423,7 +431,7 @@ class Finetune:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate"):
+        for name in ("epochs", "learning_rate", "judge_every"):
             value = getattr(self, name)
             if not (value > 0 and isfinite(value)):
                 raise PlanError(f"Finetune({name}={value}): it is a positive number")
@@ -443,6 +451,7 @@ class Finetune:
             )
         if self.samples is not None and self.samples < 1:
             raise PlanError(f"Finetune(samples={self.samples}): train on at least one sample")
+        self._check_held_out()
         for change in self.augment:
             _choice("Finetune", "augment", change, ("flip", "shift"))
         _choice("Finetune", "trains", self.trains, ("codes", "scales", "both"))
@@ -451,6 +460,26 @@ class Finetune:
         losses = ("cross_entropy", "mean_squared_error", "mean_absolute_error")
         if self.loss is not None:
             _choice("Finetune", "loss", self.loss, losses)
+
+    def _check_held_out(self) -> None:
+        """Raise ``PlanError`` for judgements that cannot be made, or that would undo what the step is for."""
+        if not 0 <= self.held_out < 1:
+            raise PlanError(
+                f"Finetune(held_out={self.held_out}): the share of the samples to judge on lies in [0, 1); for a tenth "
+                "of them write 0.1"
+            )
+        if self.held_out == 0 and (self.patience is not None or self.judge_every != 1.0):
+            raise PlanError(
+                f"Finetune(patience={self.patience}, judge_every={self.judge_every}): nothing is judged without "
+                "samples that are not trained on; write held_out=0.1, say"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise PlanError(f"Finetune(patience={self.patience}): wait for at least one judgement")
+        if self.held_out > 0 and (self.rate > 0 or self.penalty is not None):
+            raise PlanError(
+                f"Finetune(held_out={self.held_out}, rate={self.rate}, penalty={self.penalty}): what is judged is the "
+                "quality alone, so the state before the price or the penalty did anything would come out; drop one"
+            )
 
     def taught(self, *, quantized: bool) -> "Finetune":
         """The step with the teacher that it has by default, None where it has none.

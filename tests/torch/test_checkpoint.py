@@ -74,8 +74,16 @@ HINTED = Distill(weight=0.5, hints=FeatureHints(layers=("0",)))
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"optimizer": "sgd"}, {"average": 0.9}, {"distill": HINTED}, {"accumulate": 2, "batch_size": 16}],
-    ids=["adamw", "sgd", "averaged", "hinted", "accumulated"],
+    [
+        {},
+        {"optimizer": "sgd"},
+        {"average": 0.9},
+        {"distill": HINTED},
+        {"accumulate": 2, "batch_size": 16},
+        {"rate": 0.0, "held_out": 0.25, "judge_every": 0.5, "average": 0.5},
+        {"rate": 0.0, "held_out": 0.25, "patience": 3},
+    ],
+    ids=["adamw", "sgd", "averaged", "hinted", "accumulated", "judged", "impatient"],
 )
 @pytest.mark.parametrize("after", [7, 25])
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(

@@ -216,7 +216,7 @@ class TorchNetwork(Network):
                 inputs, _ = samples.take(np.arange(min(2, len(samples))))
                 objective.hinting = Hinting(step.distill.hints, self.module, teacher.module, self._tensors(inputs))
         return finetune_(
-            self.module, step, samples, objective, ledger, unrounded, self.layout, progress, kept, penalised
+            self.module, step, samples, objective, ledger, unrounded, self.layout, progress, kept, penalised, metric
         )
 
     def _training(self, step: Finetune, samples: Samples, teacher: "TorchNetwork") -> str:

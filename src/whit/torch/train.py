@@ -7,17 +7,20 @@ from math import ceil, cos, isfinite, pi
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsage]
 
 from whit.data import Array, Samples
 from whit.errors import DataError
 from whit.ledger import Ledger, Rounded, RoundedActivation
+from whit.metrics import Metric
 from whit.plan import Finetune
 from whit.progress import Progress
 from whit.torch.activations import interruptible
 from whit.torch.augment import augmented
 from whit.torch.checkpoint import Checkpoint
+from whit.torch.held_out import HeldOut, parted
 from whit.torch.objective import Objective
 from whit.torch.penalised import Penalised
 from whit.torch.rounded import RoundedWeight
@@ -55,6 +58,7 @@ def finetune_(
     progress: Progress,
     kept: Checkpoint | None = None,
     penalised: Penalised | None = None,
+    metric: Metric | None = None,
 ) -> list[Rounded | RoundedActivation]:
     """Train ``module`` in place as ``step`` says.
 
@@ -72,13 +76,16 @@ def finetune_(
         progress: Shows how far it is.
         kept: A file to keep the state in, and to go on from if it is there.
         penalised: What a penalty drives to zero.
+        metric: By which samples that are held out are judged.
 
     Returns:
         The codes and scales that rounded weights have then, and the grids of activations that were trained.
     """
     trainable = Trainable(module, step, ledger, unrounded, objective.parameters)
-    count = min(step.samples or len(samples), len(samples))
-    steps = max(1, ceil(step.epochs * count / (step.batch_size * step.accumulate)))
+    trained, judged = parted(step, samples)
+    held_out = HeldOut(step, metric, samples, judged, layout) if metric is not None and step.held_out > 0 else None
+    steps = _steps(step.epochs, len(trained), step)
+    between = _steps(step.judge_every, len(trained), step)
 
     def network(inputs: tuple[Tensor, ...]) -> Tensor:
         with interruptible(module):
@@ -86,10 +93,12 @@ def finetune_(
 
     module.train()
     with seeded(step.seed), objective.listening(), progress.bar("fine-tuning", steps) as bar:
-        first = _resumed(trainable, kept)
+        first = _resumed(trainable, held_out, kept)
         bar.advance(first)
-        batches = _endless(samples, count, step, first * step.accumulate, layout)
+        batches = _endless(samples, trained, step, first * step.accumulate, layout)
         for place in range(first, steps):
+            if held_out is not None and held_out.exhausted:
+                break
             mean = 0.0
             for inputs, targets, places in islice(batches, step.accumulate):
                 value = objective(network, inputs, targets, places) / step.accumulate
@@ -107,19 +116,30 @@ def finetune_(
             trainable.take_step(pace)
             if penalised is not None:
                 penalised.shrink_(pace, place / steps)
-            bar.advance(1, note=f"loss {mean:.4g}")
-            if kept is not None and (place + 1 == steps or (kept.due() and (place + 1) % _LOOK == 0)):
-                kept.keep(place + 1, trainable.state())
+            done, note = place + 1, f"loss {mean:.4g}"
+            if held_out is not None and (done % between == 0 or done == steps):
+                note += f", held-out {held_out.metric.name} {held_out.judge(trainable, network):.4g}"
+            bar.advance(1, note=note)
+            ends = done == steps or (held_out is not None and held_out.exhausted)
+            if kept is not None and (ends or (kept.due() and done % _LOOK == 0)):
+                kept.keep(done, trainable.state() | (held_out.state() if held_out is not None else {}))
     module.eval()
-    return trainable.finish()
+    return trainable.finish(held_out.best if held_out is not None else None)
 
 
-def _resumed(trainable: Trainable, kept: Checkpoint | None) -> int:
+def _steps(epochs: float, count: int, step: Finetune) -> int:
+    """How many steps so many passes over so many samples are."""
+    return max(1, ceil(epochs * count / (step.batch_size * step.accumulate)))
+
+
+def _resumed(trainable: Trainable, held_out: HeldOut | None, kept: Checkpoint | None) -> int:
     """Go back to the state that was kept, if one was; how many steps were done then."""
     found = kept.kept() if kept is not None else None
     if found is None:
         return 0
     trainable.restore(found[1])
+    if held_out is not None:
+        held_out.restore(found[1])
     return found[0]
 
 
@@ -139,16 +159,16 @@ def _learning_rate(highest: float, done: float) -> float:
 
 
 def _endless(
-    samples: Samples, count: int, step: Finetune, first: int, layout: torch.memory_format
+    samples: Samples, trained: NDArray[np.intp], step: Finetune, first: int, layout: torch.memory_format
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
-    """Shuffled batches of the first ``count``, pass after pass, without the first ``first``: inputs, targets, places.
+    """Shuffled batches of what is trained on, pass after pass, without the first ``first``: inputs, targets, places.
 
     What is left over at the end of a pass is left out.
     """
     random = np.random.default_rng(step.seed)
-    size = min(step.batch_size, count)
+    count, size = len(trained), min(step.batch_size, len(trained))
     while True:
-        order = random.permutation(count)
+        order = trained[random.permutation(count)]
         batches = [order[start : start + size] for start in range(0, count - size + 1, size)]
         for chosen in batches[first:]:
             places = np.sort(chosen)

@@ -73,11 +73,23 @@ class Trainable:
         self.optimizer.zero_grad(set_to_none=True)
         self._average()
 
-    def finish(self) -> list[Rounded | RoundedActivation]:
-        """Leave the values in the module that were trained; where scales came short, they and the rest stay so."""
-        with torch.no_grad():
-            for name, tensor in self._averaged():
-                tensor.copy_(self.averages[name])
+    def values(self) -> dict[str, Tensor]:
+        """A copy of every tensor that training changes, as it is now."""
+        return {name: tensor.detach().clone() for name, tensor in self._tensors()}
+
+    def outcome(self) -> dict[str, Tensor]:
+        """What would come out now: the means where there are any."""
+        return self.values() | {name: average.clone() for name, average in self.averages.items()}
+
+    @torch.no_grad()
+    def assign_(self, values: Mapping[str, Tensor]) -> None:
+        """Put these values into everything that training changes."""
+        for name, tensor in self._tensors():
+            tensor.copy_(values[name])
+
+    def finish(self, best: Mapping[str, Tensor] | None = None) -> list[Rounded | RoundedActivation]:
+        """Leave in the module what comes out, or the ``best``; where scales came short, they and the rest stay so."""
+        self.assign_(best or self.outcome())
         scales = [weight.decision.scale for weight in self.rounded.values() if weight.has_scale]
         brief = bool(scales) and all(is_short(scale) for scale in scales)
         weights = [weight.decided(brief=brief) for weight in self.rounded.values()]
@@ -108,9 +120,7 @@ class Trainable:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a state."""
-        with torch.no_grad():
-            for name, tensor in self._tensors():
-                tensor.copy_(state[name])
+        self.assign_(state)
         self.steps = int(state["steps"])
         for name, average in self.averages.items():
             average.copy_(state[f"average.{name}"])
