@@ -484,8 +484,10 @@ class Finetune:
     def taught(self, *, quantized: bool) -> "Finetune":
         """The step with the teacher that it has by default, None where it has none.
 
-        >>> Finetune(epochs=1).taught(quantized=True).distill
-        Distill(weight=1.0, temperature=4.0)
+        >>> Finetune(epochs=1).taught(quantized=True).distill == Distill()
+        True
+        >>> Finetune(epochs=1).taught(quantized=False).distill is None
+        True
         """
         distill = self.distill
         if distill is None and quantized and self.loss is None:

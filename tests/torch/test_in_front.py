@@ -30,6 +30,7 @@ from whit import (
 from whit.coupling import couple
 from whit.data import Samples
 from whit.equalize import equalize
+from whit.export import exporters
 from whit.inspection import describe
 from whit.ledger import Scaled, Span
 from whit.scalings import Channels, Scaling
@@ -277,7 +278,8 @@ def test_in_the_file_one_division_and_one_rounding_serve_all_layers_that_read_a_
 def test_other_runtimes_divide_too(to, package, result, tmp_path) -> None:
     if find_spec(package) is None:
         pytest.skip(f"pip install 'whit[{to}]'")
-    made = whit.export(result, tmp_path / "model", to=to, samples=WORDS)
+    path = (tmp_path / "model").with_suffix(exporters()[to].suffix)
+    made = whit.export(result, path, to=to, samples=WORDS)
     assert made.parity is not None
     assert made.parity.agreement == 1.0
 

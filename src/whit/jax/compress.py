@@ -90,6 +90,7 @@ def compress(
         ModelError: There is no layer, or an array that a ``.whit`` cannot hold.
         WeightsError: There are NaN or infinite weights.
 
+    >>> from whit import Prune, Quantize
     >>> params = {"dense": {"kernel": np.array([[0.9, -0.1], [0.2, 0.4]], np.float32), "bias": np.zeros(2, np.float32)}}
     >>> result = compress(params, Plan(Prune(amount=0.5), Quantize()))
     >>> result.params["dense"]["kernel"].tolist() == [[0.8999999761581421, 0.0], [0.0, 0.4000000059604645]]

@@ -46,14 +46,15 @@ class TorchNetwork(Network):
 
     Attributes:
         module: As it is now.
-        layout: How batches of the first input lie in memory.
+        channels_last: Whether batches of the first input lie in memory so. (torch pickles its own names of layouts as
+            members of whichever module imported torch first, which another process may not have.)
         unrounded: Weights as they were before they were rounded, by name; a training starts there and forgets them.
     """
 
     def __init__(self, module: nn.Module, examples: tuple[Array, ...]) -> None:
         """Hold ``module`` itself; ``examples`` are a few samples of each input."""
         self.module = module.eval()
-        self.layout = torch.contiguous_format
+        self.channels_last = False
         self.unrounded: dict[str, Array] = {}
         self._graph: Graph | None = None
         self.examples = _tensors(tuple(np.ascontiguousarray(np.resize(x, (2, *x.shape[1:]))) for x in examples))
@@ -72,14 +73,19 @@ class TorchNetwork(Network):
             raise DataError(
                 f"{type(module).__name__} cannot run on the {samples.name}, batches of shape {shapes}: {error}"
             ) from error
-        network.layout = _layout(network.module, network.examples)
+        network.channels_last = _channels_last(network.module, network.examples)
         return network
 
     def copy(self) -> "TorchNetwork":
         """Another one, equal and independent."""
         other = TorchNetwork(copy.deepcopy(self.module), tuple(x.numpy() for x in self.examples))
-        other.layout, other.unrounded, other._graph = self.layout, dict(self.unrounded), self._graph
+        other.channels_last, other.unrounded, other._graph = self.channels_last, dict(self.unrounded), self._graph
         return other
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How batches of the first input lie in memory."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def graph(self) -> Graph:
         """What the module computes now, captured once between edits."""
@@ -254,16 +260,16 @@ class TorchNetwork(Network):
         return result
 
 
-def _layout(module: nn.Module, inputs: tuple[Tensor, ...]) -> torch.memory_format:
-    """Channels last for images if the module can read them so, as convolutions on CPUs are up to twice as fast then."""
+def _channels_last(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether a module reads images so: convolutions on CPUs are up to twice as fast then."""
     if inputs[0].dim() != 4:
-        return torch.contiguous_format
+        return False
     try:
         with torch.no_grad():
             module(inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
     except RuntimeError:  # it views what it made, say; the same numbers in the usual order will do
-        return torch.contiguous_format
-    return torch.channels_last
+        return False
+    return True
 
 
 def _tensors(arrays: tuple[Array, ...]) -> tuple[Tensor, ...]:
