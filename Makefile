@@ -33,7 +33,7 @@ test-runtimes: install
 	.venv/bin/python -m venv $(RUNTIMES)
 	echo "import site; site.addsitedir('$$(.venv/bin/python $(PURELIB))')" >"$$($(RUNTIMES)/bin/python $(PURELIB))/venv.pth"
 	$(RUNTIMES)/bin/python -m pip install --disable-pip-version-check -c constraints.txt executorch ray
-	$(RUNTIMES)/bin/python -m pytest tests/export/test_executorch.py tests/test_workers.py
+	$(RUNTIMES)/bin/python -m pytest tests/export/test_executorch.py tests/export/test_weight_formats.py tests/test_workers.py
 
 check: install
 	ruff format --check

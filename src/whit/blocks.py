@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from whit.graph import Graph
 
-__all__ = ["Block", "blocks"]
+__all__ = ["LayerBlock", "blocks"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
+class LayerBlock:
     """A part of a network with layers, between two activations that all its data passes.
 
     Attributes:
@@ -22,7 +22,7 @@ class Block:
     weights: tuple[str, ...]
 
 
-def blocks(graph: Graph) -> tuple[Block, ...]:
+def blocks(graph: Graph) -> tuple[LayerBlock, ...]:
     """The smallest blocks, in order: a layer, or all layers between two ends of a shortcut (Li et al. 2021).
 
     What does not depend on any layer, such as a mask that attention reads everywhere, joins no blocks. Operations
@@ -42,7 +42,7 @@ def blocks(graph: Graph) -> tuple[Block, ...]:
     last = {name: place for place, operation in enumerate(graph.operations) for name in operation.inputs}
     last |= dict.fromkeys(graph.outputs, len(graph.operations))
     made: set[str] = set()
-    found: list[Block] = []
+    found: list[LayerBlock] = []
     weights: list[str] = []
     for place, operation in enumerate(graph.operations):
         if operation.output in matrices or made.intersection(operation.inputs):
@@ -53,9 +53,9 @@ def blocks(graph: Graph) -> tuple[Block, ...]:
         if made == {operation.output}:
             if weights:
                 reads = found[-1].makes if found else None
-                found.append(Block(reads=reads, makes=operation.output, weights=tuple(dict.fromkeys(weights))))
+                found.append(LayerBlock(reads=reads, makes=operation.output, weights=tuple(dict.fromkeys(weights))))
                 weights = []
             elif found:
                 before = found.pop()
-                found.append(Block(reads=before.reads, makes=operation.output, weights=before.weights))
+                found.append(LayerBlock(reads=before.reads, makes=operation.output, weights=before.weights))
     return tuple(found)

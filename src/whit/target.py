@@ -11,7 +11,7 @@ from whit.errors import PlanError
 from whit.formats import Codebook, Float, Format, Int
 from whit.plan import Plan, Quantize
 
-__all__ = ["Feature", "Runtime", "Target", "features_of", "nearest_activations", "nearest_weights"]
+__all__ = ["Feature", "Runtime", "Target", "features_of", "nearest_activations", "nearest_weights", "stored_instead"]
 
 Runtime = Literal["onnx", "openvino", "litert", "executorch"]
 Feature = Literal["avx2", "vnni", "arm-dot"]
@@ -108,10 +108,11 @@ class Target:
         for step in _quantizations(plan):
             nearest = self.nearest(step)
             if nearest.weights != step.weights:
+                instead = stored_instead(self.runtime, step.weights)
                 reason = (
                     "sums of its products with 8-bit activations overflow on AVX2 without VNNI"
                     if isinstance(nearest.weights, Int) and nearest.weights.reduce_range
-                    else f"{self.runtime} has no such weights and would store float32"
+                    else f"{self.runtime} has no such weights and would store {instead}"
                 )
                 raise PlanError(f"Quantize(weights={step.weights}): {reason}; take weights={nearest.weights}")
             for name, found in (("activations", nearest.activations), ("residual", nearest.residual)):
@@ -137,24 +138,40 @@ def nearest_weights(runtime: Runtime, weights: Format) -> Format:
     """The format of weights that a runtime stores as codes and that is nearest to one: itself, where it does.
 
     ONNX has them all. OpenVINO makes float32 of what has to be looked up or does not fit a byte, LiteRT and
-    ExecuTorch of all but signed integers of up to 8 bits.
+    ExecuTorch of all but signed integers of up to 8 bits. ExecuTorch has them in whole bytes only, so that those of up
+    to 4, which others store two in a byte, take as much there as those of 8.
     """
     if runtime == "onnx":
         return weights
+    small = Int(bits=8 if runtime == "executorch" else 4)
     match weights:
         case Int() if runtime in _SIGNED_BYTES:
             channels = weights if weights.per != "group" else replace(weights, per="channel", group_size=None)
-            return replace(channels, bits=min(weights.bits, 8), symmetric=True)
+            bits = 8 if runtime == "executorch" and weights.bits <= 4 else min(weights.bits, 8)
+            return replace(channels, bits=bits, symmetric=True)
         case Int():
             return replace(weights, bits=min(weights.bits, 8))
         case Float() if weights.bits == 8 and weights.per != "group" and runtime == "openvino":
             return weights
         case Codebook(k=k) if k <= 16:
-            return Int(bits=4)
+            return small
         case Float() if weights.bits <= 4:
-            return Int(bits=4)
+            return small
         case _:
             return Int(bits=8)
+
+
+def stored_instead(runtime: Runtime, weights: Format | None) -> Literal["bytes", "float32"]:
+    """What a runtime would make of weights in a format that it has not.
+
+    >>> stored_instead("executorch", Int(bits=4)), stored_instead("executorch", Int(bits=4, symmetric=False))
+    ('bytes', 'float32')
+    """
+    match weights:
+        case Int(bits=1 | 2 | 3 | 4, symmetric=True, per="tensor" | "channel") if runtime == "executorch":
+            return "bytes"
+        case _:
+            return "float32"
 
 
 def nearest_activations(runtime: Runtime, activations: Int) -> Int:

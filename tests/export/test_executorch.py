@@ -37,15 +37,6 @@ def test_every_layer_runs_by_xnnpack_and_computes_the_same(
     assert parameters < made.bytes < 4 * parameters + 20_000
 
 
-def test_weights_alone_are_rounded_as_in_onnx_runtime(
-    lowering: None, rounded: Any, samples: Array, tmp_path: Path
-) -> None:
-    source = rounded(Quantize(weights=Int(bits=4, per="tensor")))
-    made = whit.export(source, tmp_path / "out.pte", to="executorch", samples=samples[:16])
-    assert made.parity is not None
-    assert made.parity.max_abs < 1e-4
-
-
 def test_the_command_line_takes_the_model(
     lowering: None, tiny_run: tuple[Path, str], in_tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -58,12 +49,6 @@ def test_the_command_line_takes_the_model(
     assert outcome.exit_code == 0, outcome.output
     assert "executorch and the network agree on" in outcome.stdout
     assert (tmp_path / "m.pte").exists()
-
-
-def test_what_would_be_stored_as_float32_is_refused(rounded: Any, samples: Array, tmp_path: Path) -> None:
-    source = rounded(Quantize(weights=Int(bits=4, symmetric=False)))
-    with pytest.raises(ModelError, match=re.escape(f"float32. Quantize it with {Int(bits=4)}")):
-        whit.export(source, tmp_path / "out.pte", to="executorch", samples=samples)
 
 
 def test_a_file_alone_is_not_enough(rounded: Any, samples: Array, tmp_path: Path) -> None:

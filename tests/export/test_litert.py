@@ -11,11 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import whit
-from whit import Codebook, Int, ModelError, Quantize, formats
+from whit import Int, ModelError, Quantize
 from whit.data import Array
 from whit.export import Source
 from whit.export.litert import LiteRt
-from whit.formats import Format
 from whit.ledger import Ledger, RoundedActivation
 from whit.runtime import Session
 
@@ -216,38 +215,6 @@ def test_operators_compute_the_same(
 def test_what_is_not_translated_is_named(nodes: list[Step], why: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=why):
         both(nodes, IMAGE, {}, tmp_path)
-
-
-WEIGHTS = [
-    *(Int(bits=bits, per=per) for bits in (1, 4, 8) for per in ("tensor", "channel")),  # type: ignore[arg-type]
-    Int(bits=8, reduce_range=True),
-]
-REFUSED: list[tuple[Format, Format]] = [
-    (Int(bits=12), Int(bits=8)),
-    (Int(bits=4, symmetric=False), Int(bits=4)),
-    (Int(bits=4, per="group", group_size=9), Int(bits=4)),
-    (formats.FP8_E4M3, Int(bits=8)),
-    (formats.MXFP4, Int(bits=4)),
-    (Codebook(k=16), Int(bits=4)),
-]
-
-
-@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
-def test_weights_of_every_format_run_as_in_onnx_runtime(
-    weights: Int, rounded: Any, samples: Array, tmp_path: Path
-) -> None:
-    made = whit.export(rounded(Quantize(weights=weights)), tmp_path / "out.tflite", to="litert", samples=samples)
-    # Only weights are rounded, and these in the same way: what is left is the order of sums.
-    assert made.parity is not None
-    assert made.parity.max_abs < 1e-4
-
-
-@pytest.mark.parametrize(("weights", "nearest"), REFUSED, ids=str)
-def test_what_would_be_stored_as_float32_is_refused(
-    weights: Format, nearest: Format, rounded: Any, samples: Array, tmp_path: Path
-) -> None:
-    with pytest.raises(ModelError, match=re.escape(f"float32. Quantize it with {nearest}")):
-        whit.export(rounded(Quantize(weights=weights)), tmp_path / "out.tflite", to="litert", samples=samples)
 
 
 @pytest.mark.parametrize("weights", [Int(bits=8), Int(bits=4), Int(bits=8, per="tensor")], ids=str)

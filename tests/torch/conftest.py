@@ -1,4 +1,4 @@
-"""A trained network with depthwise convolutions, and how far it is from itself once it is rounded."""
+"""A trained network, how far it is from itself once it is rounded, and an untrained one with every convolution."""
 
 from collections.abc import Callable
 
@@ -76,6 +76,34 @@ def trained(gratings_data: Data) -> nn.Module:
         right = (net.eval()(torch.from_numpy(test.inputs[0])).argmax(1).numpy() == test.targets).mean()
     assert right > 0.8
     return net
+
+
+class Convolutions(nn.Module):
+    """Plain, strided, dilated, grouped and depthwise convolutions, and a linear layer; not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.dilated = nn.Conv2d(8, 8, (3, 1), padding="same", dilation=(2, 1))
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.grouped = nn.Conv2d(8, 8, 1, groups=2, bias=False)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.dilated(F.relu(self.plain(x))))
+        x = F.relu(self.grouped(F.relu(self.depthwise(x))))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.fixture
+def convolutions() -> Callable[[int], nn.Module]:
+    """``convolutions(seed)``: a network of every kind of convolution for images of three channels, four classes."""
+
+    def make(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return Convolutions()
+
+    return make
 
 
 Taken = Callable[..., TorchNetwork]

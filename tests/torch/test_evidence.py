@@ -1,5 +1,7 @@
 """What scores see of a network, and what they make of it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -40,44 +42,26 @@ WHOLE = [BatchNormScale(), GeometricMedian()]
 NAMES = ["plain.weight", "dilated.weight", "depthwise.weight", "grouped.weight", "head.weight"]
 
 
-class Net(nn.Module):
-    """Strided, dilated, depthwise and grouped convolutions, and a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.plain = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-        self.dilated = nn.Conv2d(8, 8, (3, 1), padding="same", dilation=(2, 1))
-        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
-        self.grouped = nn.Conv2d(8, 8, 1, groups=2, bias=False)
-        self.head = nn.Linear(8, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(self.dilated(F.relu(self.plain(x))))
-        x = F.relu(self.grouped(F.relu(self.depthwise(x))))
-        return self.head(x.mean((2, 3)))
-
-
-def network() -> TorchNetwork:
-    torch.manual_seed(0)
-    return TorchNetwork.of(Net(), Samples((IMAGES,), LABELS))
+@pytest.fixture
+def network(convolutions: Callable[[int], nn.Module]) -> TorchNetwork:
+    return TorchNetwork.of(convolutions(0), Samples((IMAGES,), LABELS))
 
 
 def evidence(**options: object) -> Evidence:
     return Evidence(samples=Samples((IMAGES,), LABELS), most=96, loss="cross_entropy", **options)  # type: ignore[arg-type]
 
 
-def test_gradients_are_those_of_the_mean_loss_of_all_samples() -> None:
-    net = network()
-    found = net.gradients(NAMES, Samples((IMAGES,), LABELS), 96, "cross_entropy")
-    loss = F.cross_entropy(net.module(torch.from_numpy(IMAGES)), torch.from_numpy(LABELS))
-    expected = torch.autograd.grad(loss, [net.module.get_parameter(name) for name in NAMES])
+def test_gradients_are_those_of_the_mean_loss_of_all_samples(network: TorchNetwork) -> None:
+    found = network.gradients(NAMES, Samples((IMAGES,), LABELS), 96, "cross_entropy")
+    loss = F.cross_entropy(network.module(torch.from_numpy(IMAGES)), torch.from_numpy(LABELS))
+    expected = torch.autograd.grad(loss, [network.module.get_parameter(name) for name in NAMES])
     for name, gradient in zip(NAMES, expected, strict=True):
         np.testing.assert_allclose(found[name].mean, gradient.numpy(), atol=1e-6)
-    assert all(one.grad is None for one in net.module.parameters())
+    assert all(one.grad is None for one in network.module.parameters())
 
 
-def test_the_square_of_batches_of_one_is_fisher_information() -> None:
-    module = network().module
+def test_the_square_of_batches_of_one_is_fisher_information(network: TorchNetwork) -> None:
+    module = network.module
     x, y = torch.from_numpy(IMAGES[:6]), torch.from_numpy(LABELS[:6])
     found = gradients(module, [((x[i : i + 1],), y[i : i + 1]) for i in range(6)], ["head.weight"], "cross_entropy")
     each = [
@@ -107,8 +91,8 @@ def test_parameters_that_are_frozen_or_not_used_have_gradients_too() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_energies_are_mean_squares_of_what_columns_are_multiplied_with(name: str) -> None:
-    module = network().module
+def test_energies_are_mean_squares_of_what_columns_are_multiplied_with(name: str, network: TorchNetwork) -> None:
+    module = network.module
     layer = module.get_submodule(name.removesuffix(".weight"))
     read: list[torch.Tensor] = []
     layer.register_forward_hook(lambda _, args, out: read.append(args[0]))
@@ -147,9 +131,9 @@ def test_a_layer_that_cannot_be_seen_is_reported() -> None:
 
 @pytest.mark.parametrize("scope", ["row", "layer", "global"])
 @pytest.mark.parametrize("score", SCORES, ids=repr)
-def test_every_score_prunes_weights_in_every_scope(score: Score, scope: str) -> None:
+def test_every_score_prunes_weights_in_every_scope(score: Score, scope: str, network: TorchNetwork) -> None:
     step = Prune(amount=0.5, score=score, scope=scope)  # type: ignore[arg-type]
-    masks, skipped = pruning.single_weights(step, network(), Ledger(), evidence())
+    masks, skipped = pruning.single_weights(step, network, Ledger(), evidence())
     assert not skipped
     gone = sum(int((~one.mask).sum()) for one in masks)
     size = sum(one.mask.size for one in masks)
@@ -185,7 +169,7 @@ def chain() -> nn.Module:
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
 @pytest.mark.parametrize("score", [*SCORES, *WHOLE], ids=repr)
-def test_every_score_prunes_channels_in_every_scope(score: Score, scope: str) -> None:
+def test_every_score_prunes_channels_in_every_scope(score: Score, scope: str, network: TorchNetwork) -> None:
     net = TorchNetwork.of(chain(), Samples((IMAGES,), LABELS))
     step = Prune(amount=0.5, unit="channel", score=score, scope=scope)  # type: ignore[arg-type]
     cuts, skipped = pruning.channels(step, net, net.graph(), evidence())
@@ -230,11 +214,10 @@ def test_movement_needs_a_training_right_before(plan: object) -> None:
 
 
 @pytest.mark.parametrize("score", [Random(seed=1), Gradient(), Magnitude()], ids=repr)
-def test_what_is_masked_counts_whatever_the_score_says(score: Score) -> None:
-    net = network()
-    first, _ = pruning.single_weights(Prune(amount=0.25, score=Random()), net, Ledger(), evidence())
+def test_what_is_masked_counts_whatever_the_score_says(score: Score, network: TorchNetwork) -> None:
+    first, _ = pruning.single_weights(Prune(amount=0.25, score=Random()), network, Ledger(), evidence())
     ledger = Ledger().record(*first)
-    net.apply_(first)
-    second, _ = pruning.single_weights(Prune(amount=0.5, score=score), net, ledger, evidence())
+    network.apply_(first)
+    second, _ = pruning.single_weights(Prune(amount=0.5, score=score), network, ledger, evidence())
     for one in ledger.record(*second).masks().values():
         assert (~one.mask).sum() == one.mask.size / 2

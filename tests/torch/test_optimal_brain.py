@@ -1,12 +1,12 @@
 """Optimal-brain rounding of whole networks: what it sees, what it minimises, and how it reaches a size."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import whit
 from whit import Finetune, Int, Nearest, OptimalBrain, Plan, PlanError, Prune, Quantize, Rule
@@ -20,46 +20,31 @@ IMAGES = RANDOM.normal(size=(96, 3, 8, 8)).astype(np.float32)
 LABELS = RANDOM.integers(0, 4, 96)
 
 
-class Net(nn.Module):
-    """Plain, strided, dilated, grouped and depthwise convolutions, and a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.plain = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-        self.dilated = nn.Conv2d(8, 8, (3, 1), padding="same", dilation=(2, 1))
-        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
-        self.grouped = nn.Conv2d(8, 8, 1, groups=2, bias=False)
-        self.head = nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.dilated(F.relu(self.plain(x))))
-        x = F.relu(self.grouped(F.relu(self.depthwise(x))))
-        return self.head(x.mean((2, 3)))
+SAMPLES = Samples((IMAGES,), LABELS)
+Convolutions = Callable[[int], nn.Module]
 
 
-def network() -> tuple[TorchNetwork, Samples]:
-    torch.manual_seed(0)
-    samples = Samples((IMAGES,), LABELS)
-    return TorchNetwork.of(Net(), samples), samples
+@pytest.fixture
+def network(convolutions: Convolutions) -> TorchNetwork:
+    return TorchNetwork.of(convolutions(0), SAMPLES)
 
 
-def seen(net: TorchNetwork, samples: Samples) -> dict[str, Moments]:
-    layers = net.graph().layers()
-    costs = net.sensitivities([layer.weight for layer in layers], samples, 96, "cross_entropy")
+def seen(network: TorchNetwork) -> dict[str, Moments]:
+    layers = network.graph().layers()
+    costs = network.sensitivities([layer.weight for layer in layers], SAMPLES, 96, "cross_entropy")
     # Every place counts here, also where all that is made of it is cut off.
     costs = {name: replace(one, places=tuple(map(np.ones_like, one.places))) for name, one in costs.items()}
-    found = {layer.name: net.moments(layer, net, samples, 96, costs[layer.weight]) for layer in layers}
+    found = {layer.name: network.moments(layer, network, SAMPLES, 96, costs[layer.weight]) for layer in layers}
     return {name: one for name, one in found.items() if one is not None}
 
 
 @pytest.mark.parametrize("name", ["plain", "dilated", "depthwise", "grouped", "head"])
-def test_moments_give_the_energy_of_what_a_layer_makes(name: str) -> None:
-    net, samples = network()
-    layer = net.module.get_submodule(name)
+def test_moments_give_the_energy_of_what_a_layer_makes(name: str, network: TorchNetwork) -> None:
+    layer = network.module.get_submodule(name)
     made: list[Tensor] = []
     layer.register_forward_hook(lambda _, args, out: made.append(out.detach()))
-    net.predict(samples)
-    one = seen(net, samples)[name]
+    network.predict(SAMPLES)
+    one = seen(network)[name]
     weight = layer.weight.detach().double().reshape(layer.weight.shape[0], -1)
     groups = len(one.second)
     rows = weight.reshape(groups, -1, weight.shape[1])
@@ -71,9 +56,8 @@ def test_moments_give_the_energy_of_what_a_layer_makes(name: str) -> None:
     torch.testing.assert_close(energy, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_sensitivities_foretell_how_the_loss_grows() -> None:
-    net, _ = network()
-    module, x = net.module, torch.from_numpy(IMAGES)
+def test_sensitivities_foretell_how_the_loss_grows(network: TorchNetwork) -> None:
+    module, x = network.module, torch.from_numpy(IMAGES)
     found = sensitivities(module, [(x,)], ["head.weight"], "cross_entropy")["head.weight"]
     likely = torch.softmax(module(x).detach() / 4, 1)
     # For the last layer the curvature is that of the softmax at temperature 4 itself: half of E[p (1 - p)],
@@ -104,10 +88,9 @@ def test_what_lies_behind_a_mask_counts_nothing() -> None:
 
 
 @pytest.mark.parametrize("target", [Int(bits=3), Int(bits=3, symmetric=False), Int(bits=4, per="tensor")])
-def test_without_a_price_it_beats_rounding_to_nearest(target: Int) -> None:
-    net, samples = network()
-    matrix = net.values()["dilated.weight"].reshape(8, -1)
-    one = seen(net, samples)["dilated"]
+def test_without_a_price_it_beats_rounding_to_nearest(target: Int, network: TorchNetwork) -> None:
+    matrix = network.values()["dilated.weight"].reshape(8, -1)
+    one = seen(network)["dilated"]
 
     def loss(codes: whit.formats.Codes) -> float:  # type: ignore[name-defined]
         error = (matrix - target.dequantize(*codes)).astype(np.float64)
@@ -116,10 +99,9 @@ def test_without_a_price_it_beats_rounding_to_nearest(target: Int) -> None:
     assert loss(OptimalBrain().quantize(matrix, target, one)) < loss(Nearest().quantize(matrix, target))
 
 
-def test_a_higher_price_takes_fewer_bits() -> None:
-    net, samples = network()
-    matrix = net.values()["plain.weight"].reshape(8, -1)
-    one = seen(net, samples)["plain"]
+def test_a_higher_price_takes_fewer_bits(network: TorchNetwork) -> None:
+    matrix = network.values()["plain.weight"].reshape(8, -1)
+    one = seen(network)["plain"]
     bits = [
         whit._core.model_bits(OptimalBrain(rate=rate).quantize(matrix, Int(bits=8), one).codes)
         for rate in (1e-10, 1e-9, 1e-8, 1e-7)
@@ -128,12 +110,11 @@ def test_a_higher_price_takes_fewer_bits() -> None:
     assert bits[-1] < 0.5 * bits[0]
 
 
-def test_zeros_stay_zero() -> None:
-    net, samples = network()
-    matrix = np.array(net.values()["plain.weight"].reshape(8, -1))
+def test_zeros_stay_zero(network: TorchNetwork) -> None:
+    matrix = np.array(network.values()["plain.weight"].reshape(8, -1))
     matrix[::2, ::3] = 0
     for target in (Int(bits=8), Int(bits=4, symmetric=False)):
-        codes = OptimalBrain(rate=1e-7).quantize(matrix, target, seen(net, samples)["plain"])
+        codes = OptimalBrain(rate=1e-7).quantize(matrix, target, seen(network)["plain"])
         assert (target.dequantize(*codes)[matrix == 0] == 0).all()
 
 
@@ -175,19 +156,19 @@ def test_what_makes_no_sense_is_refused(make, message: str) -> None:
         make()
 
 
-def problem() -> tuple[nn.Module, whit.Data]:
-    torch.manual_seed(1)
-    return Net(), whit.Data.of(IMAGES[:64], LABELS[:64], IMAGES[64:], LABELS[64:])
+@pytest.fixture
+def problem(convolutions: Convolutions) -> tuple[nn.Module, whit.Data]:
+    return convolutions(1), whit.Data.of(IMAGES[:64], LABELS[:64], IMAGES[64:], LABELS[64:])
 
 
-def test_a_file_of_the_size_that_was_asked_for() -> None:
-    module, data = problem()
+def test_a_file_of_the_size_that_was_asked_for(problem: tuple[nn.Module, whit.Data]) -> None:
+    module, data = problem
     result = whit.compress(module, Quantize(method=OptimalBrain(), samples=64, target_bytes=1500), data=data)
     assert 1400 < len(result.file) <= 1500
 
 
-def test_training_at_a_price_shrinks_the_codes_and_masks_hold() -> None:
-    module, data = problem()
+def test_training_at_a_price_shrinks_the_codes_and_masks_hold(problem: tuple[nn.Module, whit.Data]) -> None:
+    module, data = problem
     quantize = Quantize(method=OptimalBrain(rate=1e-12), samples=64)
     teach = whit.Distill(temperature=1.0)
     train = Finetune(
@@ -207,8 +188,8 @@ def test_training_at_a_price_shrinks_the_codes_and_masks_hold() -> None:
         assert whit.formats.is_short(one.scale)  # type: ignore[attr-defined]
 
 
-def test_scales_alone_leave_the_codes() -> None:
-    module, data = problem()
+def test_scales_alone_leave_the_codes(problem: tuple[nn.Module, whit.Data]) -> None:
+    module, data = problem
     quantize = Quantize(method=OptimalBrain(rate=1e-9), samples=64)
     step = Finetune(epochs=5, learning_rate=0.05, batch_size=16, trains="scales", samples=40, distill=whit.Distill())
     before, after = (whit.compress(module, Plan(*steps), data=data) for steps in ((quantize,), (quantize, step)))
@@ -241,8 +222,8 @@ def test_a_table_of_embeddings_is_quantized_exported_and_run() -> None:
     assert result.parity.agreement == 1.0
 
 
-def test_rules_mix_methods() -> None:
-    module, data = problem()
+def test_rules_mix_methods(problem: tuple[nn.Module, whit.Data]) -> None:
+    module, data = problem
     rules = (Rule(layers="head", use=Quantize(weights=Int(bits=8))), Rule(layers="plain"))
     plan = Plan(Quantize(method=OptimalBrain(), samples=32, rules=rules))
     result = whit.compress(module, plan, data=data)

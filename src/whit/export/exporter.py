@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from whit.data import Array
 from whit.errors import ModelError
 from whit.ledger import Ledger
-from whit.target import Runtime, nearest_activations, nearest_weights
+from whit.target import Runtime, nearest_activations, nearest_weights, stored_instead
 
 __all__ = ["Exporter", "Runs", "Source", "check_formats", "package"]
 
@@ -82,8 +82,8 @@ def check_formats(runtime: Runtime, ledger: Ledger) -> None:
         nearest = nearest_weights(runtime, weight.target)
         if nearest != weight.target:
             raise ModelError(
-                f"{runtime} cannot hold {weight.parameter} as {weight.target}: it would store float32. "
-                f"Quantize it with {nearest}"
+                f"{runtime} cannot hold {weight.parameter} as {weight.target}: it would store "
+                f"{stored_instead(runtime, weight.target)}. Quantize it with {nearest}"
             )
     for one in ledger.activations().values():
         nearest = nearest_activations(runtime, one.target)

@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from whit.ledger import Ledger, Rounded
+from whit.torch.fake_quantize import OPERATOR
 
 __all__ = ["decomposed"]
 
@@ -35,7 +36,7 @@ def decomposed(module: nn.Module, examples: tuple[Tensor, ...], ledger: Ledger) 
     for node in list(graph.nodes):
         if node.op == "get_attr" and node.target in rounded:
             _replace_weight_(graph_module, node, rounded[str(node.target)])
-        elif node.target is torch.ops.whit.fake_quantize.default:
+        elif node.target is OPERATOR:
             _replace_activation_(graph_module, node)
     graph.eliminate_dead_code()
     graph_module.recompile()

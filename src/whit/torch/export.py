@@ -19,6 +19,7 @@ from whit.onnx.pads import merge_pads_
 from whit.onnx.qdq import store_codes_
 from whit.onnx.tidy import shorten_, tidy_
 from whit.onnx.zeros import drop_zeros_
+from whit.torch.fake_quantize import OPERATOR
 
 __all__ = ["OPSET", "export_onnx"]
 
@@ -128,7 +129,7 @@ def _convolution(
 
 
 _TRANSLATIONS: Any = {
-    torch.ops.whit.fake_quantize.default: _rounded_activation,
+    OPERATOR: _rounded_activation,
     torch.ops.aten.conv1d.default: _convolution,
     torch.ops.aten.conv2d.default: _convolution,
     torch.ops.aten.conv3d.default: _convolution,

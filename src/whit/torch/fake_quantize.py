@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["fake_quantize"]
+__all__ = ["OPERATOR", "fake_quantize"]
 
 
 @torch.library.custom_op("whit::fake_quantize", mutates_args=())
@@ -70,3 +70,6 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 fake_quantize.register_autograd(_backward, setup_context=_setup)
+
+OPERATOR: Any = torch.ops.whit.fake_quantize.default
+"""What stands for it in graphs."""

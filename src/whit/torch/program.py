@@ -9,7 +9,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from whit.blocks import Block, blocks
+from whit.blocks import LayerBlock, blocks
 from whit.graph import own_input
 from whit.torch.activations import INPUT
 from whit.torch.capture import Reader, exported
@@ -44,11 +44,11 @@ class Program:
         # Of the nodes of one name the last is the mark, which hands on what was rounded.
         self.ends = {self.names[node]: node for node in self.program.graph.nodes if node in self.names}
         self.specs = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}  # pyright: ignore
-        self.needed: dict[Block, list[Node]] = {}
+        self.needed: dict[LayerBlock, list[Node]] = {}
 
     def run(
         self,
-        block: Block,
+        block: LayerBlock,
         inputs: Sequence[Tensor],
         begin: Tensor | None,
         parameters: Mapping[str, Tensor],
@@ -74,7 +74,7 @@ class Program:
                 values[node] = self._called(node, args, kwargs, visit)
         return values[self.ends[block.makes]]
 
-    def _nodes(self, block: Block) -> list[Node]:
+    def _nodes(self, block: LayerBlock) -> list[Node]:
         """What has to run, in order."""
         if block not in self.needed:
             begin = None if block.reads is None else self.ends[block.reads]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whit.blocks import Block
+from whit.blocks import LayerBlock
 from whit.ledger import Assigned, Masked, Rounded
 from whit.progress import Bar, Progress
 from whit.quantizers import LearnedRounding
@@ -89,16 +89,16 @@ class _Networks:
         self.reads: Tensor | None = None
         self.read_originally: Tensor | None = None
 
-    def wanted(self, block: Block) -> Tensor:
+    def wanted(self, block: LayerBlock) -> Tensor:
         """What the block of the original makes of what it reads there."""
         return self._on_all(block, self.read_originally, self.original, lambda _, x: x)
 
-    def pass_on(self, block: Block, wanted: Tensor) -> None:
+    def pass_on(self, block: LayerBlock, wanted: Tensor) -> None:
         """Go on to the next block, of which each network has its own input."""
         self.reads, self.read_originally = self._on_all(block, self.reads, self.parameters, self.visit), wanted
 
     def learn(
-        self, block: Block, wanted: Tensor, weights: Mapping[str, SoftRounding], bar: Bar
+        self, block: LayerBlock, wanted: Tensor, weights: Mapping[str, SoftRounding], bar: Bar
     ) -> list[Rounded | Assigned]:
         """Train a block; what it has then, if that is better, else nothing."""
         names = {bias for name in weights if (bias := self.biases[name]) is not None}
@@ -116,7 +116,7 @@ class _Networks:
 
     def _train(
         self,
-        block: Block,
+        block: LayerBlock,
         wanted: Tensor,
         start: float,
         weights: Mapping[str, SoftRounding],
@@ -144,17 +144,19 @@ class _Networks:
             optimizer.step()
             bar.advance(1)
 
-    def _error(self, block: Block, wanted: Tensor, parameters: Mapping[str, Tensor]) -> float:
+    def _error(self, block: LayerBlock, wanted: Tensor, parameters: Mapping[str, Tensor]) -> float:
         """The mean squared difference of what the rounded block makes from what is wanted."""
         return float(F.mse_loss(self._on_all(block, self.reads, parameters, self.visit), wanted))
 
-    def _on_all(self, block: Block, reads: Tensor | None, parameters: Mapping[str, Tensor], visit: Visit) -> Tensor:
+    def _on_all(
+        self, block: LayerBlock, reads: Tensor | None, parameters: Mapping[str, Tensor], visit: Visit
+    ) -> Tensor:
         with torch.no_grad():
             batches = torch.arange(len(self.inputs[0])).split(self.size)
             return torch.cat([self._on(block, places, reads, parameters, visit) for places in batches])
 
     def _on(
-        self, block: Block, places: Tensor, reads: Tensor | None, parameters: Mapping[str, Tensor], visit: Visit
+        self, block: LayerBlock, places: Tensor, reads: Tensor | None, parameters: Mapping[str, Tensor], visit: Visit
     ) -> Tensor:
         inputs = [x[places] for x in self.inputs]
         return self.program.run(block, inputs, None if reads is None else reads[places], parameters, visit)
