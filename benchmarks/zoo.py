@@ -6,12 +6,17 @@ computes, has to export to ONNX, and ONNX Runtime has to compute the same from t
 does the same in a second row: the classifier is left alone, and it is told the heads of fused query-key-value layers,
 but nothing is mended by hand afterwards. Its network counts as pruned if it runs and is smaller.
 
-Each architecture runs in a process of its own, which is stopped after ``--limit`` seconds. Needs timm (and for it a
-torchvision that can be imported) and transformers; ``--peer`` needs torch-pruning.
+A network that keeps more than 95 % of its parameters counts as frozen, whatever was cut.
+
+Each architecture runs in a process of its own, which may use ``--limit`` seconds of processor time. ``--resume`` keeps
+the rows of FILE and goes on. Needs timm==1.0.31 (and for it a torchvision that can be imported) and
+transformers==5.24.0; ``--peer`` needs torch-pruning==1.6.1.
 """
 
 import json
 import multiprocessing
+import resource
+import signal
 import sys
 import tempfile
 import warnings
@@ -29,6 +34,10 @@ from environment import arguments
 from torch import Tensor, nn
 
 TOLERANCE = 1e-4
+FROZEN = 0.95
+"""Share of the parameters; a network that keeps more of them counts as frozen."""
+PATIENCE = 20
+"""Seconds on the clock for each of processor time, on a machine that others use too."""
 COLUMNS = (
     "status",
     "reason",
@@ -45,16 +54,22 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, metavar="FILE", help="names of architectures, one a line")
     parser.add_argument("--amount", type=float, default=0.3, help="share of the channels to cut")
-    parser.add_argument("--limit", type=float, default=300, help="seconds that an architecture may take")
+    parser.add_argument("--limit", type=int, default=300, help="seconds of processor time for an architecture")
     parser.add_argument("--peer", action="store_true", help="Torch-Pruning as well")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that FILE has")
     options = parser.parse_args()
     names = [*TIMM, *(f"transformers:{family}" for family in FAMILIES)]
     if options.models is not None:
         names = options.models.read_text(encoding="utf-8").split()
     tools = {"whit": by_whit} | ({"torch-pruning": by_torch_pruning} if options.peer else {})
     rows: list[dict[str, Any]] = []
+    if options.resume and options.json is not None and options.json.exists():
+        rows = json.loads(options.json.read_text(encoding="utf-8"))
+    done = {(row["model"], row["tool"]) for row in rows}
     for name in names:
         for tool, prune in tools.items():
+            if (name, tool) in done:
+                continue
             row = {"model": name, "tool": tool, **apart(prune, name, options.amount, options.limit)}
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
@@ -63,33 +78,38 @@ def main() -> None:
     print_table(rows)
 
 
-def apart(prune: Callable[..., dict[str, Any]], name: str, amount: float, limit: float) -> dict[str, Any]:
+def apart(prune: Callable[..., dict[str, Any]], name: str, amount: float, limit: int) -> dict[str, Any]:
     """What a tool makes of an architecture, in a process of its own."""
     # Forked, a process need not import the frameworks again; one thread each, so that no lock is held then.
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     start = perf_counter()
-    process = context.Process(target=_report, args=(there, prune, name, amount))
+    process = context.Process(target=_report, args=(there, prune, name, amount, limit))
     process.start()
     there.close()
     found: dict[str, Any] = dict.fromkeys(COLUMNS)
     try:
-        if not here.poll(limit):
-            found |= {"status": "failed", "reason": f"stopped after {limit:.0f} s"}
-        else:
-            found |= here.recv()
+        if not here.poll(PATIENCE * limit):
+            raise EOFError
+        found |= here.recv()
     except EOFError:
-        found |= {"status": "failed", "reason": "the process died"}
+        process.join(1)
+        stopped = process.is_alive() or process.exitcode == -signal.SIGXCPU
+        found |= {"status": "failed", "reason": f"stopped after {limit} s" if stopped else "the process died"}
     if process.is_alive():
         process.kill()
     process.join()
     return found | {"seconds": round(perf_counter() - start, 1)}
 
 
-def _report(there: Connection, prune: Callable[..., dict[str, Any]], name: str, amount: float) -> None:
+def _report(there: Connection, prune: Callable[..., dict[str, Any]], name: str, amount: float, limit: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
     warnings.simplefilter("ignore")
     try:
-        there.send(prune(*build(name), amount))
+        found = prune(*build(name), amount)
+        if found["parameters_after"] > FROZEN * found["parameters_before"]:
+            found["status"] = "frozen"
+        there.send(found)
     except Exception as error:  # whatever it is, it is the row's reason
         reason = (str(error).strip() or "no message").splitlines()[0][:300]
         there.send({"status": "failed", "reason": f"{type(error).__name__}: {reason}"})
@@ -102,12 +122,13 @@ def by_whit(module: nn.Module, inputs: tuple[Tensor, ...], amount: float) -> dic
     from whit.ledger import Ledger
     from whit.metrics import named
     from whit.proof import mask_, proven_cuts
+    from whit.pruning import macs_after
     from whit.scoring import Evidence
     from whit.torch.network import TorchNetwork
 
     samples = Samples(tuple(x.numpy() for x in inputs), np.zeros(len(inputs[0]), np.int64))
     network = TorchNetwork.of(module, samples)
-    before = network.graph().macs()
+    graph = network.graph()
     step = Prune(amount=amount, unit="channel")
     evidence = Evidence(samples=samples, most=len(samples), loss=named("accuracy").loss)
     proven = proven_cuts(step, network, evidence)
@@ -120,7 +141,7 @@ def by_whit(module: nn.Module, inputs: tuple[Tensor, ...], amount: float) -> dic
         "reason": "; ".join(f"{count} layers: {reason}" for reason, count in reasons.most_common(3)),
         "parameters_before": parameters(module),
         "parameters_after": parameters(network.module),
-        "macs_ratio": round(network.graph().macs() / max(before, 1), 4),
+        "macs_ratio": round(macs_after(proven.cuts, graph) / max(graph.macs(), 1), 4),
         "sliced_equals_masked": close(masked.predict(samples), network.predict(samples)),
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -103,7 +103,7 @@ def _coupling(carrier: Uniting) -> Coupling:
     """The classes of labels that are not frozen, those together that are alike."""
     graph = carrier.graph
     for key, labels in carrier.axes.items():
-        if not graph.is_parameter(key.parameter):
+        if not graph.can_be_cut(key.parameter):
             carrier.freeze(labels, f"{key.parameter} is a constant of the graph, not a parameter")
     members: dict[int, dict[Axis, list[int]]] = {}
     for key, labels in carrier.axes.items():
@@ -148,7 +148,8 @@ def _counts(carrier: Uniting) -> dict[int, dict[Count, int]]:
 
 def _name(signature: tuple[tuple[Axis, int], ...], order: Mapping[str, str], graph: Graph) -> str | None:
     """The first layer that makes channels, or else what owns the first matrix that is cut; None without a matrix."""
-    makers = {key.parameter for key, _ in signature if key.axis == 0}
-    matrices = [key.parameter for key, _ in signature if sum(n > 1 for n in graph.shape(key.parameter)) > 1]
+    keys = [key for key, _ in signature if graph.is_parameter(key.parameter)]
+    makers = {key.parameter for key in keys if key.axis == 0}
+    matrices = [key.parameter for key in keys if sum(n > 1 for n in graph.shape(key.parameter)) > 1]
     made = next((name for weight, name in order.items() if weight in makers), None)
     return made or next((name.rpartition(".")[0] or name for name in matrices), None)

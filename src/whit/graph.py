@@ -18,12 +18,14 @@ kind             inputs                                 attributes
 ``mean``         x                                      ``axes``, ``keepdim``; also of what is largest, or the spread
 ``sum``          x                                      ``axes``, ``keepdim``; also of magnitudes or squares
 ``concat``       every part                             ``axis``
+``stack``        every part                             ``axis``, a new one
 ``reshape``      x
 ``permute``      x                                      ``axes``
 ``slice``        x                                      ``axis``, ``start``, ``stop``, ``step``
 ``select``       x                                      ``axis``, which goes, and ``index``
 ``expand``       x                                      repeats axes of size 1, and adds axes before the others
-``repeat``       x                                      ``times``, by axis
+``repeat``       x                                      ``times``, by axis; ``each``: every index, or the whole
+``windows``      x                                      ``axis``, along which windows slide; what is in them is the last
 ``gather``       x                                      ``axis``, and ``count`` axes from there on become ``rank``
 ``gathered``     x                                      ``times`` channels become one (pixel shuffle)
 ``spread``       x                                      a channel becomes ``times``
@@ -63,13 +65,14 @@ class Tensor:
         name: Unique in the graph. A parameter has the name that the user's own state has for it; an activation has
             the name under which the frontend can quantize it.
         shape: As captured, with ``Graph.batch`` samples where there is a batch axis.
-        role: ``"parameter"`` also means a buffer that has a name in the network's state.
+        role: ``"parameter"`` also means a buffer that has a name in the network's state; ``"buffer"`` is one that the
+            network's code makes anew, and its state does not have.
         inner: An activation that is made and used inside one call of the framework, where no frontend can step in.
     """
 
     name: str
     shape: tuple[int, ...]
-    role: Literal["input", "parameter", "constant", "activation"]
+    role: Literal["input", "parameter", "buffer", "constant", "activation"]
     inner: bool = False
 
 
@@ -146,6 +149,10 @@ class Graph:
     def is_parameter(self, name: str) -> bool:
         """Whether a tensor is a parameter or a named buffer."""
         return name in self.tensors and self.tensors[name].role == "parameter"
+
+    def can_be_cut(self, name: str) -> bool:
+        """Whether a tensor is a parameter or any buffer of floating-point numbers."""
+        return name in self.tensors and self.tensors[name].role in ("parameter", "buffer")
 
     def macs_of(self, operation: Operation) -> int:
         """Multiply-accumulates of one operation for one sample; only weight matrices count."""

@@ -123,9 +123,13 @@ class Carrier(ABC):
             return self.labels[name]
         shape = self.graph.shape(name)
         long = [axis for axis, size in enumerate(shape) if size > 1]
-        if self.graph.is_parameter(name) and len(long) == 1:
+        if self._has_labels(name) and len(long) == 1:
             return self.axis(name, long[0]).reshape([-1 if axis == long[0] else 1 for axis in range(len(shape))])
         return np.full([1] * len(shape), NOTHING)
+
+    def _has_labels(self, name: str) -> bool:
+        """Whether a tensor's own axes are labelled."""
+        return self.graph.is_parameter(name)
 
     def along(self, name: str, axis: int, reason: str) -> Labels:
         """One label an index along ``axis``, uniting what varies along the others."""
@@ -158,6 +162,8 @@ class Carrier(ABC):
         match operation.kind:
             case "concat":
                 self._concat(operation)
+            case "stack":
+                self._stack(operation)
             case "reshape":
                 self._reshape(operation)
             case "permute":
@@ -169,10 +175,12 @@ class Carrier(ABC):
                 labels = sliced(self.labels_of(operation.inputs[0]), *_place(operation))
                 self._set(operation, labels.squeeze(int(operation.attributes["axis"])))
             case "expand":
-                rank = len(self.graph.shape(operation.output))
-                self._set(operation, expanded(self.labels_of(operation.inputs[0]), rank))
+                self._expand(operation)
             case "repeat":
-                self._set(operation, repeated(self.labels_of(operation.inputs[0]), operation.attributes["times"]))
+                times, each = operation.attributes["times"], bool(operation.attributes["each"])
+                self._set(operation, repeated(self.labels_of(operation.inputs[0]), times, each=each))
+            case "windows":
+                self._windows(operation)
             case "pad":
                 self._pad(operation)
             case _:
@@ -202,7 +210,7 @@ class Carrier(ABC):
     def _end(self, operation: Operation, why: str) -> None:
         """Freeze all that an operation reads, ``why`` after its kind; nothing is known of what it makes."""
         for name in operation.inputs:
-            if self.graph.is_parameter(name):
+            if self._has_labels(name):
                 for axis in range(len(self.graph.shape(name))):
                     self.freeze(self.axis(name, axis), f"used by {operation.kind}, {why}")
             else:
@@ -211,10 +219,11 @@ class Carrier(ABC):
         self._set(operation, np.full([1] * len(self.graph.shape(operation.output)), NOTHING))
 
     def _matrix_output(self, operation: Operation, made: Labels, axis: int) -> None:
-        if not self.graph.is_parameter(operation.inputs[1]):
+        if not self._has_labels(operation.inputs[1]):
             self.freeze(made, f"the weight of {operation.layer} is computed, not a parameter")
         for bias in operation.inputs[2:3]:
-            self.unite(made, self.axis(bias, 0), f"its bias {bias} cannot be cut")
+            reason = f"its bias {bias} cannot be cut"
+            self.unite(made, self.axis(bias, 0) if self._has_labels(bias) else self.along(bias, 0, reason), reason)
         rank = len(self.graph.shape(operation.output))
         self._set(operation, made.reshape([-1 if at == axis else 1 for at in range(rank)]))
 
@@ -243,6 +252,21 @@ class Carrier(ABC):
             shape[axis] = self.graph.shape(name)[axis]
             full.append(np.broadcast_to(part, shape))
         self._set(operation, compact(np.concatenate(full, axis=axis)))
+
+    def _expand(self, operation: Operation) -> None:
+        self._set(operation, expanded(self.labels_of(operation.inputs[0]), len(self.graph.shape(operation.output))))
+
+    def _stack(self, operation: Operation) -> None:
+        axis = int(operation.attributes["axis"])
+        parts = np.broadcast_arrays(*map(self.labels_of, operation.inputs))
+        self._set(operation, compact(np.stack(parts, axis)))
+
+    def _windows(self, operation: Operation) -> None:
+        labels = self.labels_of(operation.inputs[0])
+        if labels.shape[int(operation.attributes["axis"])] > 1:
+            self.freeze(labels, f"seen through windows in {operation.layer or 'the network'}")
+            labels = np.full([1] * labels.ndim, NOTHING)
+        self._set(operation, labels[..., None])
 
     def _reshape(self, operation: Operation) -> None:
         labels = self.labels_of(operation.inputs[0])

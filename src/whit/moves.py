@@ -69,7 +69,12 @@ def expanded(labels: Labels, rank: int) -> Labels:
     return labels.reshape([1] * (rank - labels.ndim) + list(labels.shape))
 
 
-def repeated(labels: Labels, times: Sequence[int]) -> Labels:
-    """The labels of a tensor that is tiled along its axes, as often as it says along each."""
+def repeated(labels: Labels, times: Sequence[int], *, each: bool = False) -> Labels:
+    """The labels of a tensor that is tiled along its axes, as often as it says along each; or each index by itself."""
     labels = expanded(labels, len(times))
-    return np.tile(labels, [many if labels.shape[axis] > 1 else 1 for axis, many in enumerate(times)])
+    counts = [many if labels.shape[axis] > 1 else 1 for axis, many in enumerate(times)]
+    if not each:
+        return np.tile(labels, counts)
+    for axis, many in enumerate(counts):
+        labels = np.repeat(labels, many, axis)
+    return labels

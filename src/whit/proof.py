@@ -10,7 +10,7 @@ from whit import pruning
 from whit.data import Array, Samples
 from whit.decide import Skipped
 from whit.graph import Graph
-from whit.ledger import Assigned, Kept
+from whit.ledger import Kept, Masked
 from whit.network import Network
 from whit.plan import Prune
 from whit.pruning import Cut, Tried
@@ -105,14 +105,14 @@ def mask_(network: Network, cuts: Sequence[Cut]) -> None:
         removed = np.setdiff1d(np.arange(group.size), units)
         for (parameter, axis), indices in group.cuts.items():
             gone.setdefault(parameter, []).append((axis, indices[removed].reshape(-1)))
-    values = network.values()
-    zeroed: list[Assigned] = []
+    graph = network.graph()
+    masked: list[Masked] = []
     for parameter, axes in gone.items():
-        array = np.array(values[parameter])
+        mask = np.ones(graph.shape(parameter), np.bool_)
         for axis, indices in axes:
-            array[(slice(None),) * axis + (indices,)] = 0
-        zeroed.append(Assigned(parameter=parameter, values=array))
-    network.apply_(zeroed)
+            mask[(slice(None),) * axis + (indices,)] = False
+        masked.append(Masked(parameter=parameter, mask=mask))
+    network.apply_(masked)
 
 
 def same(expected: Array, found: Array) -> bool:

@@ -291,7 +291,7 @@ def _parts(group: Group, score: Score, graph: Graph) -> list[Axis]:
     if score.reads == "scales":
         scales = {one.inputs[1] for one in graph.operations if one.kind == "batch_norm" and len(one.inputs) == 5}
         return [cut for cut in group.cuts if cut.parameter in scales]
-    return [cut for cut in group.cuts if len(graph.shape(cut.parameter)) > 1]
+    return [cut for cut in group.cuts if graph.is_parameter(cut.parameter) and len(graph.shape(cut.parameter)) > 1]
 
 
 def _rows(scores: Floats, axis: int, indices: NDArray[np.int64]) -> Floats:

@@ -44,6 +44,10 @@ class Uniting(Carrier):
         self.joints: list[Joint] = []
         self.counts: list[tuple[str, Labels]] = []
         self.counted: dict[tuple[str, int], Labels] = {}
+        self.copies: set[tuple[str, int]] = set()
+
+    def _has_labels(self, name: str) -> bool:
+        return self.graph.can_be_cut(name)
 
     # Labels vary along one axis.
 
@@ -99,8 +103,11 @@ class Uniting(Carrier):
 
     def _conv(self, operation: Operation) -> None:
         x, weight = operation.inputs[:2]
-        if not self.graph.is_parameter(weight):
+        if not self._has_labels(weight):
             self._computed_weight(operation)
+            return
+        if self._varying(x) == 0:
+            self._one_by_one(operation)
             return
         reason = f"read by {operation.layer or weight} beside channels that cannot be cut"
         channels = self.along(x, 1, reason)
@@ -114,12 +121,19 @@ class Uniting(Carrier):
             self.unite(made.reshape(groups, -1), made[None, : made.size // groups], reason)
         self._matrix_output(operation, made, axis=1)
 
+    def _one_by_one(self, operation: Operation) -> None:
+        """A layer that does the same to whatever labels there are along the first axis: to every head of attention."""
+        for name in operation.inputs[1:]:
+            for axis in range(len(self.graph.shape(name)) if self._has_labels(name) else 0):
+                self.freeze(self.axis(name, axis), f"{operation.layer or name} is used for each of what is cut")
+        self._set(operation, self.labels_of(operation.inputs[0]))
+
     def _computed_weight(self, operation: Operation) -> None:
         self._end(operation, "whose weight is computed, not a parameter")
 
     def _conv_transpose(self, operation: Operation) -> None:
         x, weight = operation.inputs[:2]
-        if int(operation.attributes["groups"]) > 1 or not self.graph.is_parameter(weight):
+        if int(operation.attributes["groups"]) > 1 or not self._has_labels(weight):
             self._end(operation, "which whit cuts in one group only")
             return
         reason = f"read by {operation.layer or weight} beside channels that cannot be cut"
@@ -128,7 +142,7 @@ class Uniting(Carrier):
 
     def _linear(self, operation: Operation) -> None:
         x, weight = operation.inputs[:2]
-        if not self.graph.is_parameter(weight):
+        if not self._has_labels(weight):
             self._computed_weight(operation)
             return
         reason = f"read by {operation.layer or weight} beside features that cannot be cut"
@@ -204,6 +218,7 @@ class Uniting(Carrier):
 
         Common axes behind those of the output are summed over, and labels along them end.
         """
+        self._copy(operation, places)
         found = {place: self._varying(name) for place, name in enumerate(operation.inputs)}
         common = {places[place][axis] for place, axis in found.items() if axis is not None}
         rank = len(self.graph.shape(operation.output))
@@ -215,7 +230,7 @@ class Uniting(Carrier):
                     continue
                 own = places[place].index(axis)
                 size = self.graph.shape(name)[own]
-                if size > 1:
+                if size > 1 and (name, own) not in self.copies:
                     vectors.append(self._vector(name, own, found[place], size))
             vectors.sort(key=len, reverse=True)
             for vector in vectors[1:]:
@@ -232,10 +247,21 @@ class Uniting(Carrier):
             labels = self._shaped(vector, rank, axis)
         self._set(operation, labels)
 
+    def _copy(self, operation: Operation, places: list[tuple[int, ...]]) -> None:
+        """Note along which axes the output holds copies of one value, as all that it is made of does."""
+        for axis, size in enumerate(self.graph.shape(operation.output)):
+            met = [
+                (name, places[place].index(axis))
+                for place, name in enumerate(operation.inputs)
+                if axis in places[place] and self.graph.shape(name)[places[place].index(axis)] == size
+            ]
+            if size > 1 and met and all(one in self.copies for one in met):
+                self.copies.add((operation.output, axis))
+
     def _vector(self, name: str, axis: int, found: int | None, size: int) -> Labels:
         if found == axis:
             return self.labels_of(name).reshape(-1)
-        if self.graph.is_parameter(name):
+        if self._has_labels(name):
             return self.axis(name, axis)
         return np.full(size, NOTHING)
 
@@ -248,7 +274,7 @@ class Uniting(Carrier):
             for place, name in enumerate(operation.inputs):
                 for own, axis in enumerate(places[place]):
                     alone = sum(axis in other for other in places) == 1
-                    if self.graph.is_parameter(name) and axis < rank and alone and axis not in common:
+                    if self._has_labels(name) and axis < rank and alone and axis not in common:
                         made[axis] = self.axis(name, own)
         return made
 
@@ -270,7 +296,14 @@ class Uniting(Carrier):
             return
         super()._concat(operation)
 
-    # Parts of axes.
+    # Copies, and parts of axes.
+
+    def _expand(self, operation: Operation) -> None:
+        """An axis along which a value is repeated is as long as what it meets, however long that is."""
+        x, made = self.graph.shape(operation.inputs[0]), self.graph.shape(operation.output)
+        before = (1,) * (len(made) - len(x)) + x
+        self.copies |= {(operation.output, axis) for axis, size in enumerate(before) if size == 1 < made[axis]}
+        super()._expand(operation)
 
     def _slice(self, operation: Operation) -> None:
         labels = self.labels_of(operation.inputs[0])
@@ -323,7 +356,7 @@ class Uniting(Carrier):
         axis, count, rank = (int(operation.attributes[key]) for key in ("axis", "count", "rank"))
         ndim = len(self.graph.shape(name))
         varying = self._varying(name)
-        if varying is None and self.graph.is_parameter(name) and ndim == count + 1:
+        if varying is None and self._has_labels(name) and ndim == count + 1:
             varying = next(one for one in range(ndim) if not axis <= one < axis + count)
             vector = self.axis(name, varying)
         else:

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from operator import getitem
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from whit.graph import Graph, Operation
 from whit.graph import Tensor as GraphTensor
 from whit.residuals import without_zeros
 from whit.torch.activations import INPUT, Tracker, mark, unrounded
+from whit.torch.inlining import inlined_
 from whit.torch.translate import translate
 
 __all__ = ["Reader", "capture", "exported"]
@@ -51,7 +53,7 @@ def exported(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
     module.eval()
     try:
         with torch.no_grad(), unrounded(module):
-            return torch.export.export(_Marked(module), tuple(inputs), strict=False)
+            return inlined_(torch.export.export(_Marked(module), tuple(inputs), strict=False))
     except Exception as error:  # torch.export raises whatever the traced code raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
@@ -121,8 +123,7 @@ class Reader:
                 self._add(node, self.names[node], "input")
             elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
                 self.names[node] = str(spec.target).removeprefix("network.")
-                kept = spec.persistent is not False and node.meta["val"].is_floating_point()
-                self._add(node, self.names[node], "parameter" if kept else "constant")
+                self._add(node, self.names[node], _role(node, spec.persistent is not False))
             else:
                 self._add(node, self._name(node), "constant")
 
@@ -142,6 +143,8 @@ class Reader:
         self._add(node, name, "activation")
         if node.target is torch.ops.whit.mark.default and self._name(cast(Node, node.args[0])) == name:
             return []
+        if node.target is getitem and not node.users:  # of several results one that nobody reads
+            return []
         translated = translate(node)
         if translated is None:
             return []
@@ -157,6 +160,13 @@ class Reader:
                 attributes=attributes,
             )
         ]
+
+
+def _role(node: Node, kept: bool) -> str:
+    """What a parameter or buffer is, which the network's state has or not."""
+    if not node.meta["val"].is_floating_point():
+        return "constant"
+    return "parameter" if kept else "buffer"
 
 
 def _named(value: Any, name: Callable[[Node], str]) -> Any:

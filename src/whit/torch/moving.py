@@ -1,6 +1,7 @@
 """ATen operators that move values, or give parts of a tensor: one row an operator."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from torch.fx import Node
@@ -12,19 +13,28 @@ __all__ = [
     "concat",
     "gather",
     "index_select",
+    "moved",
+    "narrow",
     "pad",
     "part",
+    "patches",
     "permute",
     "repeat",
+    "repeat_each",
     "select",
     "shuffle",
     "slice_of",
+    "stack",
     "transpose",
+    "turned",
 ]
 
 PARTS = {
     operator(name)
-    for name in ("chunk.default", "split.Tensor", "split.sizes", "split_with_sizes.default", "unbind.int")
+    for name in (
+        *("chunk.default", "split.Tensor", "split.sizes", "split_with_sizes.default", "unbind.int"),
+        *("unsafe_chunk.default", "unsafe_split.Tensor", "tensor_split.sections", "tensor_split.indices"),
+    )
 }
 """Operators that give a list of parts of what they read."""
 
@@ -43,12 +53,33 @@ def _selected(source: Node, axis: int, index: int) -> Translation:
 def repeat(node: Node) -> Translation:
     """A tensor tiled along its axes."""
     times: Any = node.args[1]
-    return "repeat", [node.args[0]], {"times": tuple(int(one) for one in times)}  # type: ignore[list-item]
+    full = (1,) * (rank_of(node) - len(times)) + tuple(int(one) for one in times)
+    return "repeat", [node.args[0]], {"times": full, "each": False}  # type: ignore[list-item]
+
+
+def repeat_each(node: Node) -> Translation | None:
+    """Every index of an axis repeated; None where it lays the tensor in one row."""
+    axis: Any = argument(node, 2, "dim", None)
+    if axis is None:
+        return None
+    times = [1] * rank_of(node)
+    times[axis] = int(node.args[1])  # type: ignore[arg-type]
+    return "repeat", [node.args[0]], {"times": tuple(times), "each": True}  # type: ignore[list-item]
 
 
 def shuffle(kind: str) -> Callable[[Node], Translation]:
     """Channels that become pixels, or pixels that become channels, by a factor in height and width."""
     return lambda node: (kind, node.all_input_nodes, {"times": int(node.args[1]) ** 2})  # type: ignore[arg-type]
+
+
+def patches(kind: str, place: int) -> Callable[[Node], Translation]:
+    """Windows of an image as columns, a channel as many rows as they have places, or such columns as an image."""
+
+    def rule(node: Node) -> Translation:
+        size: Any = node.args[place]
+        return kind, [node.args[0]], {"times": prod(size)}  # type: ignore[list-item]
+
+    return rule
 
 
 def gather(node: Node) -> Translation | None:
@@ -74,6 +105,12 @@ def concat(node: Node) -> Translation:
     return "concat", list(parts), {"axis": int(argument(node, 1, "dim", 0))}
 
 
+def stack(node: Node) -> Translation:
+    """Tensors of one shape side by side along a new axis."""
+    parts: Any = node.args[0]
+    return "stack", list(parts), {"axis": int(argument(node, 1, "dim", 0)) % rank_of(node)}
+
+
 def permute(node: Node) -> Translation:
     """Axes in another order."""
     rank = rank_of(node)
@@ -87,6 +124,31 @@ def transpose(node: Node) -> Translation:
     axes = list(range(rank))
     axes[first], axes[second] = axes[second], axes[first]
     return "permute", node.all_input_nodes, {"axes": tuple(axes)}
+
+
+def turned(node: Node) -> Translation:
+    """The last two axes of a matrix, or of many, swapped."""
+    axes = list(range(rank_of(node)))
+    axes[-2:] = axes[:-3:-1]
+    return "permute", node.all_input_nodes, {"axes": tuple(axes)}
+
+
+def moved(node: Node) -> Translation:
+    """Axes moved to other places."""
+    rank = rank_of(node)
+    sources, goals = ([one] if isinstance(one, int) else list(one) for one in node.args[1:3])  # type: ignore[arg-type]
+    by_goal = {goal % rank: source % rank for source, goal in zip(sources, goals, strict=True)}
+    others = iter(axis for axis in range(rank) if axis not in by_goal.values())
+    axes = tuple(by_goal[axis] if axis in by_goal else next(others) for axis in range(rank))
+    return "permute", node.all_input_nodes, {"axes": axes}
+
+
+def narrow(node: Node) -> Translation:
+    """A number of indices of an axis, from one of them on."""
+    source: Any = node.args[0]
+    axis, start, length = (int(one) for one in node.args[1:4])  # type: ignore[arg-type]
+    axis, start = axis % rank_of(source), start % int(source.meta["val"].shape[axis])
+    return "slice", [source], {"axis": axis, "start": start, "stop": start + length, "step": 1}
 
 
 def slice_of(node: Node) -> Translation:

@@ -51,19 +51,34 @@ _POINTWISE = (
     *("where.self", "where.ScalarOther", "where.ScalarSelf", "masked_fill.Scalar", "masked_fill_.Scalar"),
     *("masked_fill.Tensor", "maximum.default", "minimum.default", "addcmul.default", "lerp.Scalar", "lerp.Tensor"),
     *("pow.Tensor_Tensor", "sign.default", "floor.default", "logical_not.default", "bitwise_not.default"),
-    *("clamp_min.default", "clamp_max.default", "clamp_min_.default", "prelu.default"),
+    *("clamp_min.default", "clamp_max.default", "clamp_min_.default", "prelu.default", "clamp.Tensor"),
+    *("div.Tensor_mode", "div.Scalar_mode", "remainder.Scalar", "fmod.Scalar", "expm1.default", "log1p.default"),
+    *("exp2.default", "log2.default", "atan.default", "asinh.default", "sinh.default", "cosh.default"),
+    *("softsign.default", "hardshrink.default", "softshrink.default", "threshold.default", "nan_to_num.default"),
+    *("exp_.default", "sqrt_.default", "rsqrt_.default", "square_.default", "abs_.default", "neg_.default"),
+    *("round.default", "ceil.default", "trunc.default", "isnan.default", "isinf.default", "logical_and.default"),
+    *(f"{name}.{kind}" for name in ("eq", "ne", "lt", "le", "gt", "ge") for kind in ("Scalar", "Tensor")),
+    *("add_.Scalar", "sub_.Scalar", "mul_.Scalar", "div_.Scalar"),
 )
 _RESHAPE = (
     *("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int"),
     *("squeeze.dim", "squeeze.dims", "squeeze.default", "unsqueeze.default", "view_as.default", "reshape_as.default"),
+    *("squeeze_.dim", "unsqueeze_.default"),
 )
-_INTERPOLATE = tuple(
-    f"upsample_{how}.{overload}"
-    for how in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d", "trilinear3d")
-    for overload in ("vec", "default")
+_INTERPOLATE = (
+    *("_upsample_bilinear2d_aa.vec", "_upsample_bicubic2d_aa.vec"),
+    *(
+        f"upsample_{how}.{overload}"
+        for how in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d", "trilinear3d")
+        for overload in ("vec", "default")
+    ),
 )
 _POOL = tuple(f"{name}{rank}d.default" for rank in (1, 2, 3) for name in ("avg_pool", "adaptive_avg_pool"))
-_MAX_POOL = tuple(f"max_pool{rank}d.default" for rank in (1, 2, 3))
+_MAX_POOL = tuple(
+    f"{name}{rank}d{kind}.default"
+    for rank in (1, 2, 3)
+    for name, kind in (("max_pool", ""), ("max_pool", "_with_indices"), ("adaptive_max_pool", ""))
+)
 
 
 def translate(node: Node) -> Translation | None:
@@ -127,12 +142,15 @@ def _axes(node: Node, place: int) -> tuple[int, ...]:
 
 
 def _mean(node: Node) -> Translation:
-    keepdim = bool(argument(node, 3 if ".correction" in str(node.target) else 2, "keepdim", False))
+    late = any(part in str(node.target) for part in (".correction", "var.dim", "std.dim"))
+    keepdim = bool(argument(node, 3 if late else 2, "keepdim", False))
     return "mean", node.all_input_nodes, {"axes": _axes(node, 1), "keepdim": keepdim}
 
 
 def _sum(node: Node) -> Translation:
     """A sum, of absolute values or squares as well: what is zero adds nothing to it."""
+    if node.target == operator("sum.default"):
+        return "sum", node.all_input_nodes, {"axes": tuple(range(rank_of(node.args[0]))), "keepdim": False}
     place = 1 if node.target == operator("sum.dim_IntList") else 2
     keepdim = bool(argument(node, place + 1, "keepdim", False))
     return "sum", node.all_input_nodes, {"axes": _axes(node, place), "keepdim": keepdim}
@@ -236,11 +254,18 @@ def _rules() -> dict[Any, Callable[[Node], Translation | None]]:
     rules |= dict.fromkeys(_INTERPOLATE, _spatial)
     rules |= dict.fromkeys(("softmax.int", "log_softmax.int"), _along("softmax"))
     rules |= dict.fromkeys(("cumsum.default", "flip.default", "roll.default"), _along("mix"))
-    rules |= dict.fromkeys(("sum.dim_IntList", "linalg_vector_norm.default", "norm.ScalarOpt_dim"), _sum)
+    rules |= dict.fromkeys(("sum.default", "sum.dim_IntList", "linalg_vector_norm.default", "norm.ScalarOpt_dim"), _sum)
     rules |= dict.fromkeys(
-        ("amax.default", "amin.default", "max.dim", "min.dim", "var.correction", "std.correction"), _mean
+        (
+            *("amax.default", "amin.default", "max.dim", "min.dim", "logsumexp.default"),
+            *("var.correction", "std.correction", "var.dim", "std.dim"),
+        ),
+        _mean,
     )
     rules |= dict.fromkeys(("matmul.default", "bmm.default", "mm.default"), contracting.matmul)
+    rules |= dict.fromkeys(("transpose.int", "swapaxes.default", "swapdims.default"), moving.transpose)
+    rules |= dict.fromkeys(("t.default", "mT.default"), moving.turned)
+    rules |= dict.fromkeys(("movedim.int", "movedim.intlist", "moveaxis.int", "moveaxis.intlist"), moving.moved)
     rules |= {
         "linear.default": lambda node: ("linear", _matrix_inputs(node), {}),
         "embedding.default": lambda node: ("embedding", [node.args[1], node.args[0]], {}),  # type: ignore[list-item]
@@ -256,6 +281,13 @@ def _rules() -> dict[Any, Callable[[Node], Translation | None]]:
         "expand.default": _first("expand"),
         "expand_as.default": _first("expand"),
         "repeat.default": moving.repeat,
+        "tile.default": moving.repeat,
+        "repeat_interleave.self_int": moving.repeat_each,
+        "stack.default": moving.stack,
+        "narrow.default": moving.narrow,
+        "unfold.default": lambda node: ("windows", [node.args[0]], {"axis": int(node.args[1]) % rank_of(node.args[0])}),  # type: ignore[list-item, arg-type]
+        "im2col.default": moving.patches("spread", 1),
+        "col2im.default": moving.patches("gathered", 2),
         "pixel_shuffle.default": moving.shuffle("gathered"),
         "pixel_unshuffle.default": moving.shuffle("spread"),
         "index.Tensor": moving.gather,
@@ -269,7 +301,6 @@ def _rules() -> dict[Any, Callable[[Node], Translation | None]]:
         "mean.default": _mean,
         "cat.default": moving.concat,
         "permute.default": moving.permute,
-        "transpose.int": moving.transpose,
         "slice.Tensor": moving.slice_of,
         "pad.default": moving.pad,
         "constant_pad_nd.default": moving.pad,
