@@ -29,6 +29,7 @@ PUBLIC = [
     "Fisher",
     "Float",
     "FoldBatchNorm",
+    "Found",
     "GeometricMedian",
     "Gradient",
     "GroupLasso",
@@ -85,6 +86,7 @@ PUBLIC = [
     "save",
     "save_plan",
     "schedules",
+    "search",
     "synthetic_data",
 ]
 

@@ -41,6 +41,7 @@ from whit.scores import (
     Taylor,
     Wanda,
 )
+from whit.search import Found, search
 from whit.synthetic import synthetic_data
 from whit.target import Target
 from whit.toml import load_plan, save_plan
@@ -71,6 +72,7 @@ __all__ = [
     "Fisher",
     "Float",
     "FoldBatchNorm",
+    "Found",
     "GeometricMedian",
     "Gradient",
     "GroupLasso",
@@ -123,5 +125,6 @@ __all__ = [
     "save",
     "save_plan",
     "schedules",
+    "search",
     "synthetic_data",
 ]

@@ -3,6 +3,8 @@
 import json
 import sys
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,10 +15,12 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from whit.bars import Bars
-from whit.data import Images
+from whit.budget import Budget
+from whit.data import Data, Images
 from whit.errors import DataError, ModelError, OutputError, PlanError, WhitError
 from whit.plan import FoldBatchNorm, Plan
 from whit.target import Target
+from whit.workers import Processes, Ray, Workers
 
 __all__ = ["app", "main"]
 
@@ -103,6 +107,21 @@ def compress(
     plan: Annotated[
         Path | None, typer.Option(help="TOML file with the steps; without it, the 8-bit integers of --target.")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Look for the plan: 'drop<=1%, bytes<=240KB, latency<=2ms, macs<=20M, minimize=bytes'. A search that "
+            "was stopped goes on in --out."
+        ),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="With --budget: when to end with the best so far, such as 60min.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --budget: how many processes try plans.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="With --budget: address of a Ray cluster that tries plans instead.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --budget: of all that is random.")] = 0,
     target: Annotated[
         str | None,
         typer.Option(
@@ -128,24 +147,37 @@ def compress(
         Profile, typer.Option(help="small: fewest bytes; fast: up to 4 % more, read several times faster.")
     ] = Profile.SMALL,
 ) -> None:
-    """Compress a network by a plan, and measure the file that comes out."""
+    """Compress a network by a plan, or by the one that keeps to a budget, and measure the file that comes out."""
     from whit import output
     from whit.inputs import data_from
     from whit.metrics import named
     from whit.table import print_result
 
     images = _images(scale, mean, std, layout)
+    wanted = _budget(budget, time, plan, searching=workers is not None or ray is not None)
+    quality = named(metric)
+    if wanted is not None:
+        settings = {
+            "metric": quality,
+            "target": _target(target),
+            "workers": _workers(workers, ray),
+            "threads": threads,
+            "profile": profile.value,
+            "seed": seed,
+        }
+        place = _resumable(out, overwrite=overwrite)
+        samples = data_from(data, test, images)
+        _search(wanted, _model(model, weights, Bars()), samples, place, keep_original=keep_original, **settings)
+        return
     folder = output.check_free(out, overwrite=overwrite)
-    (steps, place), quality = _plan(plan, target), named(metric)
+    steps, place = _plan(plan, target)
     samples = data_from(data, test, images)
     bars = Bars()
     network = _model(model, weights, bars)
 
     from whit.compress import compress as run
 
-    with warnings.catch_warnings():
-        # torch 2.13 warns of its own use of what it deprecated, wherever an exported program is copied.
-        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+    with _quiet():
         result = run(
             network,
             steps,
@@ -166,11 +198,60 @@ def compress(
     typer.echo(f"Written to {out} in {result.seconds:.0f} s.")
 
 
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Within, torch 2.13 does not warn of its own use of what it deprecated, wherever an exported program is copied."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+        yield
+
+
+def _budget(text: str | None, time: str | None, plan: Path | None, *, searching: bool) -> Budget | None:
+    """The budget that a search is to keep to, or None where a plan is given."""
+    if text is None and (time is not None or searching):
+        raise PlanError("--time, --workers and --ray are of a search: say with --budget what the network may cost")
+    if text is not None and plan is not None:
+        raise PlanError("--plan says what to do and --budget looks for it; give one of them")
+    return None if text is None else Budget.of(text if time is None else f"{text}, time<={time}")
+
+
+def _workers(count: int | None, ray: str | None) -> Workers | None:
+    """Who does tasks; None for this process."""
+    if ray:
+        return Ray(ray, count)
+    return Processes(count) if count is not None and count > 1 else None
+
+
+def _search(
+    budget: Budget, network: object, samples: Data, folder: Path, *, keep_original: bool, **settings: Any
+) -> None:
+    """Look for a plan, and leave what was found in the folder."""
+    from whit.search import search
+    from whit.searched import print_found, write_found
+
+    with _quiet():
+        found = search(network, budget, data=samples, folder=folder, progress=Bars(), **settings)
+    write_found(found, folder, keep_original=keep_original)
+    print_found(found)
+    typer.echo(f"Written to {folder}; the search took {found.seconds:.0f} s.")
+
+
+def _resumable(folder: Path, *, overwrite: bool) -> Path:
+    """A folder in which a search can begin or go on; asked before the data are read."""
+    from whit.searched import check_resumable
+
+    return check_resumable(folder, overwrite=overwrite)
+
+
+def _target(text: str | None) -> Target | None:
+    return None if text is None else Target.named(text)
+
+
 def _plan(path: Path | None, target: str | None) -> tuple[Plan, Target | None]:
     """The steps, and where the network will run, which chooses them where there is no file with any."""
     from whit.toml import load_plan
 
-    place = None if target is None else Target.named(target)
+    place = _target(target)
     if path is not None:
         return load_plan(path), place
     if place is None:
@@ -228,10 +309,9 @@ def checkpoint(
     from whit.plan import Quantize
     from whit.table import bytes_text
     from whit.toml import load_plan
-    from whit.workers import Processes, Ray
 
     steps = load_plan(plan) if plan else Plan(Quantize(weights=Int(bits=4, per="group", group_size=128)))
-    who = Ray(ray) if ray else Processes(workers) if workers > 1 else None
+    who = _workers(workers, ray)
     made = compress_checkpoint(path, steps, out, profile=profile.value, workers=who, progress=Bars())
     for one in made.skipped:
         typer.echo(f"Skipped by {one.step}: {one.layer}: {one.reason}")

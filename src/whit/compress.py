@@ -33,13 +33,16 @@ from whit.target import Target
 from whit.toml import dumps
 from whit.workers import Workers
 
-__all__ = ["Result", "compress"]
+__all__ = ["Draft", "Result", "compress", "draft", "finished"]
 
 Model = TypeVar("Model")
 _NOISE = 1.05
 """A time that is no more than so many times another is not called slower."""
 _GROWTH = 0.01
 """Where the search for a price begins: a bit for every weight costs as much as this growth of the loss."""
+
+_COMPARED = 512
+"""Samples on which a draft is compared with its framework's network."""
 
 Rounding = tuple[Sequence[Rounded | RoundedActivation | Assigned], list[Skipped]]
 
@@ -143,25 +146,96 @@ def compress(
         FileError: What is kept there is of another call.
     """
     start = perf_counter()
-    store.check_profile(profile)
-    progress = progress or Progress()
     plan = plan if isinstance(plan, Plan) else Plan(plan)
     if target is not None:
         target.check(plan)
     data = as_data(data)
-    metric = named(metric)
+    run = _begun(model, plan, data, named(metric), profile, progress or Progress())
+    run.workers = workers
+    if teacher is not None:
+        run.teacher = _teacher(teacher, run.original, data, plan)
+    run.through(plan, checkpoints)
+    return _proven(run, plan, threads, start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What a plan makes, measured as far as it takes to choose among plans.
+
+    Attributes:
+        file: The ``.whit`` file's bytes.
+        quality: Of that file in ONNX Runtime, on the test samples of the data that were given.
+        macs: Multiply-accumulates for one sample.
+        skipped: What could not be pruned or quantized, and why.
+    """
+
+    file: bytes
+    quality: float
+    macs: int
+    skipped: tuple[Skipped, ...]
+
+
+def draft(
+    model: object,
+    plan: Plan,
+    *,
+    data: Data,
+    metric: Metric,
+    profile: Profile = "small",
+    checkpoints: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Draft:
+    """Compress a network by a plan, to see what comes out; arguments and errors are those of ``compress``."""
+    run = _begun(model, plan, data, metric, profile, progress or Progress())
+    run.through(plan, checkpoints)
+    with TemporaryDirectory(prefix="whit-") as folder:
+        onnx, whit = Path(folder) / "model.onnx", Path(folder) / "model.whit"
+        run.network.export(onnx, run.ledger)
+        whit.write_bytes(store.encode(run.ledger, onnx.read_bytes(), run.about, profile=profile))
+        outputs = measure.predictions(load(whit, threads=0), data.test, run.progress, "testing")
+        framework = run.network.predict(data.test, _COMPARED)
+        measure.parity(framework, outputs[: len(framework)], metric, rounded=bool(run.ledger.activations()))
+        return Draft(
+            file=whit.read_bytes(),
+            quality=metric(outputs, data.test.targets),
+            macs=run.network.graph().macs(),
+            skipped=tuple(run.skipped),
+        )
+
+
+def finished(
+    model: Model | str | Path,
+    plan: Plan,
+    made: Ledger,
+    skipped: Sequence[Skipped],
+    *,
+    data: Data,
+    metric: Metric,
+    threads: int = 1,
+    profile: Profile = "small",
+    progress: Progress | None = None,
+) -> Result[Model]:
+    """The result of a plan whose decisions are known from a draft: replayed and measured, nothing is done anew."""
+    start = perf_counter()
+    run = _begun(model, plan, data, metric, profile, progress or Progress())
+    run.network.apply_(made.structure)
+    run.network.apply_(made.values)
+    run.ledger, run.skipped = made, list(skipped)
+    return _proven(run, plan, threads, start)
+
+
+def _begun(model: object, plan: Plan, data: Data, metric: Metric, profile: Profile, progress: Progress) -> "_Run":
+    """A network before the first step, once it is known that it can be judged."""
+    store.check_profile(profile)
     original = network_of(model, data.train)
     _check(original, data, metric)
     about = {"plan": dumps(plan), "metric": metric.name, "versions": measure.versions()}
-    run = _Run(original, data, metric, progress, about, profile)
-    run.workers = workers
-    if teacher is not None:
-        run.teacher = _teacher(teacher, original, data, plan)
-    for place, step in enumerate(plan.steps, 1):
-        checkpoint = None if checkpoints is None else Path(checkpoints) / f"step-{place}.safetensors"
-        with progress.bar(f"step {place} of {len(plan.steps)}: {type(step).__name__}", 1):
-            run.take(step, checkpoint)
-    run.settle()
+    return _Run(original, data, metric, progress, about, profile)
+
+
+def _proven(run: "_Run", plan: Plan, threads: int, start: float) -> Result[Any]:
+    """The result of a run that is done, measured on the file that it delivers."""
+    progress, metric = run.progress, run.metric
     with TemporaryDirectory(prefix="whit-") as folder:
         delivered = _deliver(run, Path(folder))
         before, after, floating, found = _measure(run, delivered, threads, progress)
@@ -235,6 +309,14 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.start: Mapping[str, Array] = {}
         self.bits: list[LayerBits] = []
+
+    def through(self, plan: Plan, checkpoints: str | Path | None) -> None:
+        """Take every step, and settle."""
+        for place, step in enumerate(plan.steps, 1):
+            checkpoint = None if checkpoints is None else Path(checkpoints) / f"step-{place}.safetensors"
+            with self.progress.bar(f"step {place} of {len(plan.steps)}: {type(step).__name__}", 1):
+                self.take(step, checkpoint)
+        self.settle()
 
     def take(self, step: Step, checkpoint: Path | None = None) -> None:
         """Decide, apply and record one step; a training keeps its state in ``checkpoint``."""

@@ -110,6 +110,10 @@ class Samples:
         """
         return replace(self, inputs=tuple(x[:count] for x in self.inputs), targets=self.targets[:count])
 
+    def at(self, places: NDArray[np.intp]) -> "Samples":
+        """Those at some places, as they are stored."""
+        return replace(self, inputs=tuple(x[places] for x in self.inputs), targets=self.targets[places])
+
     def batches(self, size: int, most: int | None = None) -> Iterator[tuple[tuple[Array, ...], Array]]:
         """Batches in order, of the first ``most`` samples."""
         end = len(self) if most is None else min(most, len(self))
@@ -121,6 +125,12 @@ class Samples:
 class Data:
     """Samples to choose and train on, and samples for the last number; the second are never chosen on.
 
+    Attributes:
+        train: To calibrate and train on.
+        test: For the last number.
+        validation: For ``whit.search`` to choose by, best such that the original network was not trained on; without
+            them it holds some of the training samples out.
+
     >>> data = Data.split(np.zeros((10, 3), np.float32), np.zeros(10, np.int64))
     >>> len(data.train), len(data.test)
     (8, 2)
@@ -128,14 +138,44 @@ class Data:
 
     train: Samples
     test: Samples
+    validation: Samples | None = None
 
     def __post_init__(self) -> None:
-        train, test = ([x.shape[1:] for x in samples.inputs] for samples in (self.train, self.test))
-        if train != test:
+        train = [x.shape[1:] for x in self.train.inputs]
+        for kind, samples in (("test", self.test), ("validation", self.validation)):
+            found = train if samples is None else [x.shape[1:] for x in samples.inputs]
+            if train != found:
+                raise DataError(
+                    f"a training sample has shape {listed(map(str, train))}, a {kind} sample "
+                    f"{listed(map(str, found))}; they must agree"
+                )
+
+    def choosing(self, *, held_out: float = 0.1, seed: int = 0) -> "Data":
+        """Data to choose by: validation samples stand in for the test samples, which are not in it.
+
+        Args:
+            held_out: Without validation samples, the share of the training samples that become some, at random.
+            seed: Of that.
+
+        Raises:
+            DataError: There are too few to hold any out.
+
+        >>> data = Data.split(np.zeros((25, 3), np.float32), np.zeros(25, np.int64))
+        >>> len(data.train), len(data.choosing().train), len(data.choosing().test)
+        (20, 18, 2)
+        """
+        if self.validation is not None:
+            return replace(self, test=self.validation, validation=None)
+        train = self.train
+        cut = len(train) - round(held_out * len(train))
+        if not 0 < cut < len(train):
             raise DataError(
-                f"a training sample has shape {listed(map(str, train))}, a test sample {listed(map(str, test))}; "
-                "they must agree"
+                f"{len(train)} training samples cannot be split into some to train on and a share of {held_out:g} to "
+                "choose by; give more, or validation samples of their own (Data.of(..., validation=(x, y)))"
             )
+        order = np.random.default_rng(seed).permutation(len(train))
+        held = replace(train.at(np.sort(order[cut:])), name="validation data")
+        return Data(train.at(np.sort(order[:cut])), held)
 
     @classmethod
     def of(
@@ -145,10 +185,15 @@ class Data:
         x_test: Array | Sequence[Array],
         y_test: Array,
         images: Images | None = None,
+        validation: tuple[Array | Sequence[Array], Array] | None = None,
     ) -> "Data":
-        """Data from arrays; a network with several inputs takes a sequence of arrays."""
+        """Data from arrays; a network with several inputs takes a sequence of arrays, ``validation`` is ``(x, y)``."""
         train = Samples(_several(x), np.asarray(y), images, name="training data")
-        return cls(train, Samples(_several(x_test), np.asarray(y_test), images, name="test data"))
+        test = Samples(_several(x_test), np.asarray(y_test), images, name="test data")
+        if validation is None:
+            return cls(train, test)
+        x, y = validation
+        return cls(train, test, Samples(_several(x), np.asarray(y), images, name="validation data"))
 
     @classmethod
     def split(
@@ -162,12 +207,8 @@ class Data:
         cut = len(whole) - max(1, round(held_out * len(whole)))
         if cut < 1:
             raise DataError("one sample cannot be split into training and test data; give more, or a test set")
-        train, test = np.sort(order[:cut]), np.sort(order[cut:])
-        inputs = whole.inputs
-        return cls(
-            Samples(tuple(x[train] for x in inputs), whole.targets[train], images, name="training data"),
-            Samples(tuple(x[test] for x in inputs), whole.targets[test], images, name="test data"),
-        )
+        train, test = whole.at(np.sort(order[:cut])), whole.at(np.sort(order[cut:]))
+        return cls(replace(train, name="training data"), replace(test, name="test data"))
 
     @classmethod
     def load(cls, path: str | Path, test: str | Path | None = None, images: Images | None = None) -> "Data":

@@ -23,7 +23,7 @@ from whit.errors import FileError, OutputError, listed
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import named
 from whit.mixing import LayerBits
-from whit.store import read
+from whit.store import read, write_whole
 from whit.toml import dumps, load_plan
 
 __all__ = [
@@ -35,8 +35,10 @@ __all__ = [
     "RESULT",
     "check_free",
     "facts",
+    "foreign",
     "read_facts",
     "read_result",
+    "write_into",
     "write_run",
 ]
 
@@ -96,6 +98,19 @@ def write_run(result: Result[Any], folder: str | Path, *, overwrite: bool = Fals
     finally:
         _recover(folder)
     return folder
+
+
+def write_into(result: Result[Any], folder: Path, *, keep_original: bool = False) -> None:
+    """Write a result's files into a folder that holds others too, each whole, ``result.json`` last.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    try:
+        for name, content in _files(result, keep_original).items():
+            write_whole(folder / name, content)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error}") from error
 
 
 def facts(result: Result[Any]) -> dict[str, Any]:
@@ -186,11 +201,12 @@ def _files(result: Result[Any], keep_original: bool) -> dict[str, bytes]:
         MODEL: result.file,
         ONNX: result.onnx,
         PLAN: dumps(result.plan).encode(),
-        RESULT: (json.dumps(facts(result), indent=2, allow_nan=False) + "\n").encode(),
     }
     if result.slowdown is not None:
         files[FLOATING] = result.floating_onnx
-    return files | {ORIGINAL: result.original_onnx} if keep_original else files
+    if keep_original:
+        files[ORIGINAL] = result.original_onnx
+    return files | {RESULT: (json.dumps(facts(result), indent=2, allow_nan=False) + "\n").encode()}
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -210,7 +226,7 @@ def _recover(folder: Path) -> None:
     if old.exists() and not folder.exists():
         old.rename(folder)
     for leftover in (old, partial):
-        if leftover.is_dir() and not _foreign(leftover):
+        if leftover.is_dir() and not foreign(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -218,15 +234,16 @@ def _check_ours(folder: Path) -> None:
     """Raise unless replacing a folder loses nothing but an earlier run."""
     if not folder.is_dir():
         raise OutputError(f"{folder} is a file; choose the name of a folder")
-    if foreign := _foreign(folder):
+    if others := foreign(folder):
         raise OutputError(
-            f"{folder} is not replaced, for it holds what whit compress did not write ({listed(foreign)}); "
+            f"{folder} is not replaced, for it holds what whit compress did not write ({listed(others)}); "
             "choose another folder"
         )
 
 
-def _foreign(folder: Path) -> list[str]:
-    return sorted({item.name for item in folder.iterdir()} - _OURS)
+def foreign(folder: Path, beside: frozenset[str] = frozenset()) -> list[str]:
+    """What a folder holds that no run wrote, and that is not among the names ``beside``."""
+    return sorted({item.name for item in folder.iterdir()} - _OURS - beside)
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,16 @@ from whit.errors import PlanError
 from whit.formats import Codebook, Float, Format, Int
 from whit.plan import Plan, Quantize
 
-__all__ = ["Feature", "Runtime", "Target", "features_of", "nearest_activations", "nearest_weights", "stored_instead"]
+__all__ = [
+    "Feature",
+    "Runtime",
+    "Target",
+    "features_of",
+    "multiplies_bfloat16",
+    "nearest_activations",
+    "nearest_weights",
+    "stored_instead",
+]
 
 Runtime = Literal["onnx", "openvino", "litert", "executorch"]
 Feature = Literal["avx2", "vnni", "arm-dot"]
@@ -179,9 +188,18 @@ def nearest_activations(runtime: Runtime, activations: Int) -> Int:
     return activations if runtime not in _SIGNED_BYTES else Int(bits=8, symmetric=False, per="tensor")
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this machine is known to multiply bfloat16 faster than float32."""
+    return sys.platform == "linux" and bool({"avx512_bf16", "amx_bf16"} & _words(_cpuinfo()))
+
+
+def _cpuinfo() -> str:
+    return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+
+
 def _features() -> frozenset[Feature]:
     if sys.platform == "linux":
-        return features_of(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
+        return features_of(_cpuinfo())
     if platform.machine().lower() in ("arm64", "aarch64"):
         return frozenset({"arm-dot"})
     return frozenset({"avx2"})
@@ -193,10 +211,14 @@ def features_of(cpuinfo: str) -> frozenset[Feature]:
     >>> sorted(features_of("flags : fpu sse2 avx2 avx512_vnni"))
     ['avx2', 'vnni']
     """
-    words = {
+    words = _words(cpuinfo)
+    return frozenset(feature for feature, names in _FLAGS.items() if names & words)
+
+
+def _words(cpuinfo: str) -> set[str]:
+    return {
         word
         for line in cpuinfo.splitlines()
         if line.lower().startswith(("flags", "features"))
         for word in line.partition(":")[2].split()
     }
-    return frozenset(feature for feature, names in _FLAGS.items() if names & words)

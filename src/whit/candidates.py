@@ -1,0 +1,172 @@
+"""The plans that a search chooses from: how far a network is cut, how coarsely rounded and how long trained."""
+
+from dataclasses import dataclass, replace
+from math import exp, log
+from typing import Literal
+
+from whit.budget import Budget
+from whit.distill import Distill
+from whit.formats import Int
+from whit.metrics import Loss
+from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.quantizers import OptimalBrain
+from whit.scores import Taylor
+from whit.target import Target
+
+__all__ = ["Candidate", "Family", "Range"]
+
+_DEEPEST = 0.95
+"""Most of its channels that a group may lose."""
+_RECOVERY = 0.6
+"""Share of the epochs that a cut network is trained for before it is rounded."""
+_RECOVERY_RATE, _RATE = 3e-3, 1e-3
+"""Learning rates of the two trainings, at a pace of 1."""
+_TEMPERATURE = 4.0
+_FINE = Int(bits=16)
+"""So fine that rounding to it is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """What distinguishes a plan from others of its family.
+
+    Attributes:
+        keep: Share of the multiply-accumulates that is left when channels are cut; 1 cuts none.
+        price: Of a bit, by which weights are rounded, in units of the loss of a sample; None rounds them to 8 bits.
+        integers: Activations are integers too.
+        epochs: Of training, in all; 0 for none.
+        strength: Price of a bit in training, in units of ``price``.
+        pace: Learning rates, in units of the family's.
+        control: Rounded by the same price, but then trained with weights that are free: what the training alone does.
+    """
+
+    keep: float = 1.0
+    price: float | None = None
+    integers: bool = False
+    epochs: float = 0.0
+    strength: float = 1.0
+    pace: float = 1.0
+    control: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A number that may be chosen, from ``low`` to ``high``, evenly by its logarithm."""
+
+    low: float
+    high: float
+
+    def inside(self, value: float) -> float:
+        """The nearest number of the range.
+
+        >>> Range(1.0, 4.0).inside(9.0)
+        4.0
+        """
+        return min(max(value, self.low), self.high)
+
+    def at(self, share: float) -> float:
+        """The number at a share of the way.
+
+        >>> Range(1.0, 4.0).at(0.5)
+        2.0
+        """
+        return exp(log(self.low) * (1 - share) + log(self.high) * share)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """What all plans of a search have in common, and what may differ.
+
+    Attributes:
+        loss: What trainings make small.
+        target: Where the network will run.
+        priced: Whether bytes count, so that a bit has a price.
+        timed: Whether latency counts, so that activations may be integers.
+        cuts: Whether channels can be cut.
+        augment: Changes to images that leave their meaning.
+        precision: In which trainings compute.
+        samples: To round on, and to judge channels by.
+        batch_size: Of trainings.
+        seed: Of trainings.
+    """
+
+    loss: Loss
+    target: Target
+    priced: bool
+    timed: bool
+    cuts: bool = True
+    augment: tuple[Literal["flip", "shift"], ...] = ()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    samples: int = 512
+    batch_size: int = 128
+    seed: int = 0
+
+    @classmethod
+    def of(cls, budget: Budget, loss: Loss, target: Target, seed: int) -> "Family":
+        """The family in which a budget's networks are."""
+        return cls(
+            loss=loss,
+            target=target,
+            priced=budget.minimize == "bytes" or budget.bytes is not None,
+            timed=budget.minimize == "latency" or budget.latency_ms is not None,
+            seed=seed,
+        )
+
+    def ranges(self, price: float) -> dict[str, Range]:
+        """What may be chosen of plans that train, by name, where rounding alone keeps to the budget at ``price``."""
+        found = {"pace": Range(0.5, 4.0)}
+        if self.cuts:
+            found["keep"] = Range(0.02, 1.0)
+        if self.priced:
+            found |= {"price": Range(price / 2, price * 16), "strength": Range(0.25, 4.0)}
+        return found
+
+    def plan(self, candidate: Candidate) -> Plan:
+        """The steps of a candidate."""
+        steps: list[Step] = []
+        rest = candidate.epochs
+        if candidate.keep < 1:
+            steps.append(
+                Prune(
+                    amount=_DEEPEST,
+                    unit="channel",
+                    scope="global",
+                    score=Taylor(),
+                    macs=candidate.keep,
+                    samples=self.samples,
+                )
+            )
+            if rest:
+                steps.append(self._training(rest * _RECOVERY, _RECOVERY_RATE * candidate.pace))
+                rest *= 1 - _RECOVERY
+        steps += [FoldBatchNorm(), self._rounding(candidate)]
+        if candidate.control:
+            return Plan(*steps, Quantize(weights=_FINE), self._training(rest, _RATE * candidate.pace))
+        if rest:
+            steps.append(self._rounded_training(candidate, rest))
+        return Plan(*steps)
+
+    def _rounding(self, candidate: Candidate) -> Quantize:
+        step = self.target.quantize(samples=self.samples)
+        if not candidate.integers:
+            step = replace(step, activations=None, weights=Int(bits=8))
+        return step if candidate.price is None else replace(step, method=OptimalBrain(rate=candidate.price))
+
+    def _rounded_training(self, candidate: Candidate, epochs: float) -> Finetune:
+        """A divergence at a temperature counts by its square, and what a bit costs is in its units."""
+        step = replace(self._training(epochs, _RATE * candidate.pace), trains="both")
+        if candidate.price is None:
+            return step
+        unit = _TEMPERATURE**2 if self.loss == "cross_entropy" else 1.0
+        return replace(step, rate=candidate.price * candidate.strength * unit)
+
+    def _training(self, epochs: float, learning_rate: float) -> Finetune:
+        return Finetune(
+            epochs=epochs,
+            learning_rate=learning_rate,
+            augment=self.augment,
+            batch_size=self.batch_size,
+            distill=Distill(temperature=_TEMPERATURE),
+            precision=self.precision,
+            seed=self.seed,
+        )
