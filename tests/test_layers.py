@@ -12,10 +12,10 @@ import whit
 SOURCES = Path(whit.__file__).parent
 
 # From bottom to top: a module may import what stands in a row below its own, and the modules of its own entry. An
-# entry covers a package's modules, unless one of them has an entry for itself.
+# entry covers a package's modules, unless one of them has an entry for itself; ``.__init__`` is what a package offers.
 LAYERS = (
     ("errors", "_core"),
-    ("formats", "graph", "moments", "pricing", "progress", "data", "finite", "lookup", "workers"),
+    ("formats", "graph", "moments", "pricing", "progress", "data", "finite", "lookup", "workers", "ranks"),
     (
         "ledger",
         "scores",
@@ -44,8 +44,8 @@ LAYERS = (
     ("depth",),
     ("mixing",),
     ("compress", "checkpoint", "candidates", "front", "standing"),
-    ("saving", "trials", "proposing"),
-    ("ladder", "jax", "output", "table", "export"),
+    ("saving", "trials", "proposing", "torch.own_loop"),
+    ("ladder", "jax", "torch.__init__", "output", "table", "export"),
     ("search",),
     ("bench", "inspection", "grouping", "demo", "searched"),
     ("cli",),
@@ -71,7 +71,10 @@ def covers(entry, module):
 
 def entry_of(module):
     """The longest entry that covers a module, and its row."""
-    found = [(entry, row) for row, entries in enumerate(LAYERS) for entry in entries if covers(entry, module)]
+    rows = {entry: row for row, entries in enumerate(LAYERS) for entry in entries}
+    if f"{module}.__init__" in rows:
+        return f"{module}.__init__", rows[f"{module}.__init__"]
+    found = [(entry, row) for entry, row in rows.items() if covers(entry, module)]
     assert found, f"{module} has no place: put it into the table of layers, as far down as it can be"
     return max(found, key=lambda one: len(one[0]))
 
@@ -124,7 +127,8 @@ def test_a_framework_is_imported_where_it_belongs_and_nowhere_else(module):
 def test_the_table_lists_nothing_that_is_gone():
     entries = [entry for row in LAYERS for entry in row]
     assert len(set(entries)) == len(entries)
-    assert not [entry for entry in entries if not any(covers(entry, module) for module in (*PATHS, "_core"))]
+    known = (*PATHS, *(f"{module}.__init__" for module in PATHS), "_core")
+    assert not [entry for entry in entries if not any(covers(entry, module) for module in known)]
 
 
 def modules_after(statement):

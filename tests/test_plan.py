@@ -24,6 +24,7 @@ from whit import (
     Prune,
     Quantize,
     Rule,
+    Shrink,
     Taylor,
 )
 from whit.formats import FP8_E4M3, NVFP4, Codebook
@@ -126,6 +127,17 @@ def refused(make, message):
         (lambda: Finetune(epochs=1, accumulate=0), "Finetune(accumulate=0): a step takes at least one batch"),
         (lambda: Finetune(epochs=1, average=1.0), "Finetune(average=1.0): the decay of a mean lies in [0, 1)"),
         (lambda: Finetune(epochs=1, precision="half"), "precision='half'"),
+        (lambda: Shrink(width=0.0), "Shrink(width=0.0): the share that stays lies in (0, 1]"),
+        (lambda: Shrink(depth=1.5), "Shrink(depth=1.5): the share that stays lies in (0, 1]"),
+        (Shrink, "shrinks nothing; give one of the two a smaller share"),
+        (lambda: Shrink(width=0.5, start="zero"), "Shrink(start='zero'): choose one of inherited, fresh"),
+        (lambda: Plan(Quantize(), Shrink(width=0.5)), "step 2 (Shrink) comes after Quantize"),
+        (
+            lambda: Finetune(epochs=1, sharded=True, penalty=L1(strength=0.1)),
+            "penalties and hints look at whole weights",
+        ),
+        (lambda: Plan(Quantize(), Finetune(epochs=1, sharded=True)), "trains weights in floating point"),
+        (lambda: Plan(Prune(amount=0.5), Finetune(epochs=1, sharded=True)), "trains weights in floating point"),
         (lambda: Finetune(epochs=1, held_out=1.0), "Finetune(held_out=1.0): the share of the samples to judge on lies"),
         (lambda: Finetune(epochs=1, held_out=-0.1), "Finetune(held_out=-0.1): the share of the samples to judge on"),
         (lambda: Finetune(epochs=1, patience=3), "nothing is judged without samples that are not trained on"),
@@ -197,7 +209,7 @@ def test_a_plan_has_a_step():
 def test_a_plan_is_made_of_steps(what):
     refused(
         lambda: Plan(what),
-        "is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Quantize and Finetune",
+        "is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, Quantize and Finetune",
     )
 
 

@@ -40,6 +40,7 @@ from whit import (
     Random,
     Rewind,
     Rule,
+    Shrink,
     SmoothQuant,
     load_plan,
     save_plan,
@@ -158,7 +159,14 @@ tunes = st.builds(
 )
 penalties = st.builds(L1, strength=positive) | st.builds(GrowingPenalty, strength=positive, amount=st.just(0.5))
 driven = st.builds(Finetune, epochs=positive, penalty=penalties)
-early = st.lists(st.sampled_from([FoldBatchNorm(), Rewind()]) | equalizes | prunes() | tunes | driven, max_size=3)
+early = st.lists(
+    st.sampled_from([FoldBatchNorm(), Rewind(), Shrink(width=0.25, start="fresh")])
+    | equalizes
+    | prunes()
+    | tunes
+    | driven,
+    max_size=3,
+)
 late = st.lists(quantizes() | tunes, min_size=1, max_size=3)
 
 

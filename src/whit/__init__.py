@@ -23,7 +23,7 @@ from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
 from whit.penalties import L1, L2, GroupLasso, GrowingPenalty
-from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Rule
+from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Rule, Shrink
 from whit.quantizers import HalfQuadratic, LearnedRounding, Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
@@ -108,6 +108,7 @@ __all__ = [
     "Rewind",
     "Rule",
     "Samples",
+    "Shrink",
     "SmoothQuant",
     "Target",
     "Taylor",

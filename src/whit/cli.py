@@ -19,6 +19,8 @@ from whit.budget import Budget
 from whit.data import Data, Images
 from whit.errors import DataError, ModelError, OutputError, PlanError, WhitError
 from whit.plan import FoldBatchNorm, Plan
+from whit.progress import Progress
+from whit.ranks import Ranks
 from whit.target import Target
 from whit.workers import Processes, Ray, Workers
 
@@ -33,7 +35,10 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except WhitError as error:
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}")
+            ranks = Ranks.here()
+            who = f"process {ranks.rank}: " if ranks.rank > 0 else ""
+            console = Console(stderr=True, soft_wrap=True, highlight=False)
+            console.print(f"[bold red]error:[/] {who}{escape(str(error))}")
             raise typer.Exit(1) from error
 
 
@@ -172,7 +177,8 @@ def compress(
     folder = output.check_free(out, overwrite=overwrite)
     steps, place = _plan(plan, target)
     samples = data_from(data, test, images)
-    bars = Bars()
+    first = Ranks.here().rank == 0
+    bars = Bars() if first else Progress()
     network = _model(model, weights, bars)
 
     from whit.compress import compress as run
@@ -188,6 +194,8 @@ def compress(
             profile=profile.value,
             progress=bars,
         )
+    if not first:
+        return
     try:
         output.write_run(result, folder, overwrite=overwrite, keep_original=keep_original)
     except OutputError as error:
@@ -272,7 +280,7 @@ def _images(scale: float | None, mean: str | None, std: str | None, layout: Layo
     )
 
 
-def _model(where: str, weights: Path | None, bars: Bars) -> object:
+def _model(where: str, weights: Path | None, bars: Progress) -> object:
     if where.endswith(".onnx"):
         if weights is not None:
             raise ModelError(f"{where} holds its weights itself; leave out --weights")

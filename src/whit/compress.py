@@ -13,7 +13,7 @@ from whit import decide, measure, pruning, store
 from whit.compensating import compensated
 from whit.data import Array, Data, as_data
 from whit.decide import Skipped
-from whit.depth import branches
+from whit.depth import branches, evenly
 from whit.equalize import equalize
 from whit.errors import ModelError, PlanError, listed
 from whit.frontends import network_of
@@ -22,10 +22,11 @@ from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric, named
 from whit.mixing import LayerBits, mix
 from whit.network import Network
-from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Step
+from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Shrink, Step
 from whit.pricing import reach
 from whit.progress import Progress
 from whit.proof import proven_cuts, same
+from whit.ranks import Ranks
 from whit.runtime import load, open_onnx
 from whit.scoring import Evidence
 from whit.store import Profile
@@ -33,11 +34,12 @@ from whit.target import Target
 from whit.toml import dumps
 from whit.workers import Workers
 
-__all__ = ["Draft", "Result", "compress", "draft", "finished"]
+__all__ = ["Draft", "Result", "Run", "begin", "compress", "draft", "finished"]
 
 Model = TypeVar("Model")
 _NOISE = 1.05
 """A time that is no more than so many times another is not called slower."""
+_NOT_DRAWN = "its module has no reset_parameters(), so it starts as it was given"
 _GROWTH = 0.01
 """Where the search for a price begins: a bit for every weight costs as much as this growth of the loss."""
 
@@ -118,6 +120,9 @@ def compress(
 ) -> Result[Model]:
     """Compress a network by a plan, and measure the file that comes out.
 
+    Under ``torchrun`` every process makes the same call: they train together, each on its share of every batch, which
+    gives what one process would but for the order of sums; all get the same result, which the first measures.
+
     Args:
         model: A ``torch.nn.Module``, which is not changed, or the path of an ``.onnx`` file.
         plan: What to do.
@@ -145,17 +150,38 @@ def compress(
         OutputError: There is no such profile, or nothing can be written to ``checkpoints``.
         FileError: What is kept there is of another call.
     """
-    start = perf_counter()
+    run = begin(
+        model, plan, data=data, metric=metric, profile=profile, target=target, teacher=teacher, progress=progress
+    )
+    run.workers = workers
+    run.through(0, len(run.plan.steps), checkpoints)
+    return run.result(threads)
+
+
+def begin(
+    model: object,
+    plan: Plan | Step,
+    *,
+    data: Data | tuple[Array, Array],
+    metric: str | Metric,
+    profile: Profile = "small",
+    target: Target | None = None,
+    teacher: object | None = None,
+    progress: Progress | None = None,
+) -> "Run":
+    """A run of a plan before its first step; arguments and errors are those of ``compress``."""
+    store.check_profile(profile)
     plan = plan if isinstance(plan, Plan) else Plan(plan)
     if target is not None:
         target.check(plan)
     data = as_data(data)
-    run = _begun(model, plan, data, named(metric), profile, progress or Progress())
-    run.workers = workers
+    metric = named(metric)
+    original = network_of(model, data.train)
+    _check(original, data, metric)
+    run = Run(original, plan, data, metric, progress or Progress(), profile)
     if teacher is not None:
-        run.teacher = _teacher(teacher, run.original, data, plan)
-    run.through(plan, checkpoints)
-    return _proven(run, plan, threads, start)
+        run.teacher = _teacher(teacher, original, data, plan)
+    return run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +212,8 @@ def draft(
     progress: Progress | None = None,
 ) -> Draft:
     """Compress a network by a plan, to see what comes out; arguments and errors are those of ``compress``."""
-    run = _begun(model, plan, data, metric, profile, progress or Progress())
-    run.through(plan, checkpoints)
+    run = begin(model, plan, data=data, metric=metric, profile=profile, progress=progress)
+    run.through(0, len(plan.steps), checkpoints)
     with TemporaryDirectory(prefix="whit-") as folder:
         onnx, whit = Path(folder) / "model.onnx", Path(folder) / "model.whit"
         run.network.export(onnx, run.ledger)
@@ -216,47 +242,11 @@ def finished(
     progress: Progress | None = None,
 ) -> Result[Model]:
     """The result of a plan whose decisions are known from a draft: replayed and measured, nothing is done anew."""
-    start = perf_counter()
-    run = _begun(model, plan, data, metric, profile, progress or Progress())
+    run = begin(model, plan, data=data, metric=metric, profile=profile, progress=progress)
     run.network.apply_(made.structure)
     run.network.apply_(made.values)
     run.ledger, run.skipped = made, list(skipped)
-    return _proven(run, plan, threads, start)
-
-
-def _begun(model: object, plan: Plan, data: Data, metric: Metric, profile: Profile, progress: Progress) -> "_Run":
-    """A network before the first step, once it is known that it can be judged."""
-    store.check_profile(profile)
-    original = network_of(model, data.train)
-    _check(original, data, metric)
-    about = {"plan": dumps(plan), "metric": metric.name, "versions": measure.versions()}
-    return _Run(original, data, metric, progress, about, profile)
-
-
-def _proven(run: "_Run", plan: Plan, threads: int, start: float) -> Result[Any]:
-    """The result of a run that is done, measured on the file that it delivers."""
-    progress, metric = run.progress, run.metric
-    with TemporaryDirectory(prefix="whit-") as folder:
-        delivered = _deliver(run, Path(folder))
-        before, after, floating, found = _measure(run, delivered, threads, progress)
-        return Result(
-            model=cast(Any, run.network).module,
-            plan=plan,
-            ledger=run.ledger,
-            before=before,
-            after=after,
-            parity=found,
-            metric=metric,
-            skipped=tuple(run.skipped),
-            seconds=perf_counter() - start,
-            file=delivered.whit.read_bytes(),
-            onnx=delivered.onnx.read_bytes(),
-            original_onnx=delivered.before.read_bytes(),
-            threads=threads,
-            bits=tuple(run.bits),
-            floating_ms=floating,
-            floating_onnx=delivered.floating.read_bytes() if delivered.floating is not None else b"",
-        )
+    return run.result(threads)
 
 
 def _check(network: Network, data: Data, metric: Metric) -> None:
@@ -284,18 +274,22 @@ def _teacher(given: object, original: Network, data: Data, plan: Plan) -> Networ
     return teacher
 
 
-class _Run:
-    """A network on its way through a plan."""
+class Run:
+    """A network on its way through a plan.
+
+    Attributes:
+        network: As it is now.
+        ledger: What was decided so far.
+        start: The parameters before the last training.
+    """
 
     def __init__(
-        self,
-        original: Network,
-        data: Data,
-        metric: Metric,
-        progress: Progress,
-        about: Mapping[str, Any],
-        profile: Profile,
+        self, original: Network, plan: Plan, data: Data, metric: Metric, progress: Progress, profile: Profile
     ) -> None:
+        """Before the first step."""
+        self.began = perf_counter()
+        self.plan = plan
+        self.about = {"plan": dumps(plan), "metric": metric.name, "versions": measure.versions()}
         self.original = original
         self.teacher = original
         self.workers: Workers | None = None
@@ -303,26 +297,57 @@ class _Run:
         self.data = data
         self.metric = metric
         self.progress = progress
-        self.about = about
         self.profile: Profile = profile
         self.ledger = Ledger()
         self.skipped: list[Skipped] = []
         self.start: Mapping[str, Array] = {}
         self.bits: list[LayerBits] = []
 
-    def through(self, plan: Plan, checkpoints: str | Path | None) -> None:
-        """Take every step, and settle."""
-        for place, step in enumerate(plan.steps, 1):
-            checkpoint = None if checkpoints is None else Path(checkpoints) / f"step-{place}.safetensors"
-            with self.progress.bar(f"step {place} of {len(plan.steps)}: {type(step).__name__}", 1):
+    def through(self, first: int, end: int, checkpoints: str | Path | None = None) -> None:
+        """Take the steps from place ``first`` up to ``end``, which is not taken; after the last one, settle."""
+        for place in range(first, end):
+            step = self.plan.steps[place]
+            checkpoint = None if checkpoints is None else Path(checkpoints) / f"step-{place + 1}.safetensors"
+            with self.progress.bar(f"step {place + 1} of {len(self.plan.steps)}: {type(step).__name__}", 1):
                 self.take(step, checkpoint)
-        self.settle()
+        if end == len(self.plan.steps):
+            self.settle()
+
+    def result(self, threads: int) -> Result[Any]:
+        """What came out, measured."""
+        return Result(
+            model=cast(Any, self.network).module,
+            plan=self.plan,
+            ledger=self.ledger,
+            metric=self.metric,
+            skipped=tuple(self.skipped),
+            threads=threads,
+            bits=tuple(self.bits),
+            **Ranks.here().from_first(lambda: self._measured(threads)),
+        )
+
+    def _measured(self, threads: int) -> dict[str, Any]:
+        """What of a result is measured, and what it is measured on."""
+        with TemporaryDirectory(prefix="whit-") as folder:
+            delivered = _deliver(self, Path(folder))
+            before, after, floating, found = _measure(self, delivered, threads, self.progress)
+            return {
+                "before": before,
+                "after": after,
+                "parity": found,
+                "seconds": perf_counter() - self.began,
+                "file": delivered.whit.read_bytes(),
+                "onnx": delivered.onnx.read_bytes(),
+                "original_onnx": delivered.before.read_bytes(),
+                "floating_ms": floating,
+                "floating_onnx": delivered.floating.read_bytes() if delivered.floating is not None else b"",
+            }
 
     def take(self, step: Step, checkpoint: Path | None = None) -> None:
         """Decide, apply and record one step; a training keeps its state in ``checkpoint``."""
         match step:
             case FoldBatchNorm():
-                self._record(decide.folds(self.network))
+                self.record(decide.folds(self.network))
             case Equalize():
                 self._equalize(step)
             case Prune(unit="channel"):
@@ -341,22 +366,28 @@ class _Run:
                 given = self.original.copy()
                 given.apply_(self.ledger.structure)
                 values = [Assigned(parameter=name, values=np.array(x)) for name, x in given.values().items()]
-                self._record([*values, *self.ledger.masks().values()])
+                self.record([*values, *self.ledger.masks().values()])
+            case Shrink():
+                self._shrink(step)
             case Quantize():
                 decisions, skipped = self._rounding(step)
                 if not decisions:
                     raise PlanError(f"Quantize: nothing could be quantized; {decide.reasons(skipped)}")
                 self.skipped += skipped
-                self._record(decisions)
+                self.record(decisions)
             case Finetune():
                 quantized = bool(self.ledger.rounded() or self.ledger.activations())
                 taught, train = step.taught(quantized=quantized), self.data.train
-                self.start = {name: np.array(x) for name, x in self.network.parameters().items()}
-                self._record(
+                self.remember()
+                self.record(
                     self.network.finetune_(
                         taught, train, self.metric, self.ledger, self.teacher, self.progress, checkpoint
                     )
                 )
+
+    def remember(self) -> None:
+        """Note where a training begins, which some scores look at."""
+        self.start = {name: np.array(x) for name, x in self.network.parameters().items()}
 
     def _evidence(self, step: Prune | Regrow) -> Evidence:
         """What the scores of a step may look at."""
@@ -395,16 +426,16 @@ class _Run:
 
     def _size_with(self, decisions: Sequence[Decision]) -> int:
         """Bytes of the file, if these decisions were the last."""
-        trial = _Run(self.network, self.data, self.metric, Progress(), self.about, self.profile)
+        trial = Run(self.network, self.plan, self.data, self.metric, Progress(), self.profile)
         trial.ledger = self.ledger
-        trial._record(decisions)
+        trial.record(decisions)
         trial.settle()
         with TemporaryDirectory(prefix="whit-") as folder:
             path = Path(folder) / "model.onnx"
             trial.network.export(path, trial.ledger)
             return len(store.encode(trial.ledger, path.read_bytes(), self.about, profile=self.profile))
 
-    def _record(self, decisions: Sequence[Decision]) -> None:
+    def record(self, decisions: Sequence[Decision]) -> None:
         """Apply decisions, and note all but plain values, which stand when the last step is done."""
         self.network.apply_(decisions)
         self.ledger = self.ledger.record(*(one for one in decisions if not isinstance(one, Assigned)))
@@ -421,7 +452,7 @@ class _Run:
                 "drop the Equalize step, and please report the architecture"
             )
         self.skipped += skipped
-        self._record(decisions)
+        self.record(decisions)
 
     def _mask(self, masks: Sequence[Masked], step: Prune) -> None:
         """Mask weights, and have those that stay make up for them if the step says so."""
@@ -431,7 +462,7 @@ class _Run:
             chosen = {one.parameter: standing[one.parameter] for one in masks}
             made, skipped = compensated(chosen, self.network, self._evidence(step))
             self.skipped += skipped
-        self._record([*masks, *made])
+        self.record([*masks, *made])
 
     def _cut(self, step: Prune) -> None:
         """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""
@@ -439,7 +470,7 @@ class _Run:
         if not proven.cuts and step.amount > 0:
             raise PlanError(f"Prune: no channel could be cut; {decide.reasons(proven.skipped)}")
         self.skipped += proven.skipped
-        self._record(proven.decisions)
+        self.record(proven.decisions)
 
     def _shorten(self, step: Prune) -> None:
         """Leave out residual branches, each proven to be the same as one with zero parameters."""
@@ -447,11 +478,30 @@ class _Run:
         if not left_out and step.amount > 0:
             raise PlanError(f"Prune: no residual branch could be left out; {decide.reasons(skipped)}")
         self.skipped += skipped
-        self._record(left_out)
+        self.record(left_out)
+
+    def _shrink(self, step: Shrink) -> None:
+        """Leave out branches evenly, then cut all groups of channels alike, then draw weights anew if that is asked."""
+        look = Prune(amount=1 - step.width, unit="channel")
+        if step.depth < 1:
+            left_out, skipped = evenly(step.depth, self.network, self._evidence(look))
+            self.skipped += skipped
+            self.record(left_out)
+        if step.width < 1:
+            self._cut(look)
+        if step.start == "fresh":
+            kept = self.network.restart_(step.seed)
+            if len(kept) == len(self.network.parameters()):
+                raise PlanError(
+                    'Shrink(start="fresh"): no module of the network has a reset_parameters() that draws its weights '
+                    'anew; give it one, or take start="inherited"'
+                )
+            self.skipped += [Skipped(step="shrink", layer=name, reason=_NOT_DRAWN) for name in kept]
+            self.record(list(self.ledger.masks().values()))
 
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""
-        self._record(decide.biases(self.network, self.ledger))
+        self.record(decide.biases(self.network, self.ledger))
         given = self.ledger.given()
         rest = {name: np.array(x) for name, x in self.network.values().items() if name not in given}
         self.ledger = self.ledger.record(*(Assigned(parameter=name, values=x) for name, x in rest.items()))
@@ -465,7 +515,7 @@ class _Delivered:
     floating: Path | None
 
 
-def _deliver(run: _Run, folder: Path) -> _Delivered:
+def _deliver(run: Run, folder: Path) -> _Delivered:
     files = _Delivered(
         before=folder / "before.onnx",
         onnx=folder / "model.onnx",
@@ -486,7 +536,7 @@ def _deliver(run: _Run, folder: Path) -> _Delivered:
 
 
 def _measure(
-    run: _Run, files: _Delivered, threads: int, progress: Progress
+    run: Run, files: _Delivered, threads: int, progress: Progress
 ) -> tuple[Figures, Figures, Latency | None, Parity]:
     test, metric = run.data.test, run.metric
     before = open_onnx(files.before, threads=0)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from whit.decide import Skipped
+from whit.decide import Skipped, reasons
 from whit.errors import PlanError
 from whit.graph import Graph
 from whit.ledger import Assigned, LeftOut
@@ -17,7 +17,7 @@ from whit.proof import SAMPLES, same
 from whit.residuals import Residual, residuals, ways
 from whit.scoring import Evidence
 
-__all__ = ["branches"]
+__all__ = ["branches", "evenly", "spread"]
 
 
 class _Branch(NamedTuple):
@@ -56,6 +56,32 @@ def branches(
             chosen.append(order.next())
             bar.advance()
     return [one.decision for one in chosen], skipped
+
+
+def evenly(share: float, network: Network, evidence: Evidence) -> tuple[list[LeftOut], list[Skipped]]:
+    """The branches to leave out so that a share of those that can be stays, evenly spread; and those that cannot be.
+
+    Raises:
+        PlanError: There is no such branch, or none could go.
+    """
+    found, skipped = _eligible(Prune(amount=0.0, unit="residual"), network, network.graph(), evidence)
+    kept = spread(len(found), max(1, round(share * len(found))))
+    gone = [one.decision for place, one in enumerate(found) if place not in kept]
+    if not gone:
+        raise PlanError(
+            f"Shrink(depth={share}): of {len(found)} residual branches that can be left out none is to go; "
+            f"{reasons(skipped) if skipped else 'leave depth at 1.0'}"
+        )
+    return gone, skipped
+
+
+def spread(size: int, count: int) -> frozenset[int]:
+    """So many of the places from 0 to ``size``, each in the middle of a part of them.
+
+    >>> sorted(spread(6, 3)), sorted(spread(9, 2)), sorted(spread(2, 2))
+    ([1, 3, 5], [2, 6], [0, 1])
+    """
+    return frozenset(int((place + 0.5) * size / count) for place in range(min(count, size)))
 
 
 def _eligible(step: Prune, network: Network, graph: Graph, evidence: Evidence) -> tuple[list[_Branch], list[Skipped]]:

@@ -107,6 +107,10 @@ class Network(ABC):
         """
 
     @abstractmethod
+    def restart_(self, seed: int) -> Sequence[str]:
+        """Draw the parameters anew, as the framework does for fresh layers; which of them have no way to be drawn."""
+
+    @abstractmethod
     def predict(self, samples: Samples, most: int | None = None) -> Array:
         """Outputs for the first ``most`` samples."""
 

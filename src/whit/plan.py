@@ -32,6 +32,7 @@ __all__ = [
     "Regrow",
     "Rewind",
     "Rule",
+    "Shrink",
     "Step",
     "setting",
     "settings",
@@ -236,6 +237,39 @@ class Rewind:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Shrink:
+    """Make a student: a narrower and shallower copy of the network, for a ``Finetune(distill=...)`` that follows.
+
+    For networks that are simply too large, where a ``Prune`` by what is worth least would have nothing to go by. All
+    groups of coupled channels become narrower alike, as if the class had been made with another width; residual
+    branches are left out evenly, as of every two one (DistilBERT, Sanh et al. 2019), after which the widths are cut.
+
+    Attributes:
+        width: Share of the channels of every group that stays, above 0.
+        depth: Share of the residual branches that stays, above 0.
+        start: From what the student starts: with ``"inherited"`` weights, those of the channels with the largest and of
+            the branches that stay; or ``"fresh"``, drawn by the ``reset_parameters`` of each module.
+        seed: Of what is drawn.
+    """
+
+    width: float = 1.0
+    depth: float = 1.0
+    start: Literal["inherited", "fresh"] = "inherited"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth"):
+            share = getattr(self, name)
+            if not 0 < share <= 1:
+                raise PlanError(
+                    f"Shrink({name}={share}): the share that stays lies in (0, 1]; for a quarter of them write 0.25"
+                )
+        if self.width == self.depth == 1:
+            raise PlanError("Shrink(width=1.0, depth=1.0) shrinks nothing; give one of the two a smaller share")
+        _choice("Shrink", "start", self.start, ("inherited", "fresh"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Quantize:
     """Round weights, and activations if asked, to a number format.
 
@@ -407,6 +441,10 @@ class Finetune:
         precision: In which the layers compute, forward and backward, those of the teacher too: ``"bfloat16"`` is about
             twice as fast on CPUs that multiply it (AVX-512 BF16, AMX) and slower on others. Weights, sums and
             everything that is rounded stay float32, and so is the network that comes out.
+        sharded: Under ``torchrun``, each process trains only its share of the weights and holds that of their gradients
+            and the optimizer's moments (FSDP2, Zhao et al. 2023), for networks that are too large to be trained whole.
+            For weights in floating point, before single weights are pruned or anything is rounded. Alone it makes no
+            difference.
         seed: Of the order of the samples.
     """
 
@@ -428,6 +466,7 @@ class Finetune:
     distill: Distill | None = None
     penalty: Penalty | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    sharded: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -452,6 +491,11 @@ class Finetune:
         if self.samples is not None and self.samples < 1:
             raise PlanError(f"Finetune(samples={self.samples}): train on at least one sample")
         self._check_held_out()
+        if self.sharded and (self.penalty is not None or (self.distill is not None and self.distill.hints is not None)):
+            raise PlanError(
+                f"Finetune(sharded=True, penalty={self.penalty}, distill={self.distill}): penalties and hints look at "
+                "whole weights and layers, of which a process holds a share; drop them, or sharded"
+            )
         for change in self.augment:
             _choice("Finetune", "augment", change, ("flip", "shift"))
         _choice("Finetune", "trains", self.trains, ("codes", "scales", "both"))
@@ -495,7 +539,7 @@ class Finetune:
         return replace(self, distill=distill if distill is not None and distill.weight > 0 else None)
 
 
-Step = FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Quantize | Finetune
+Step = FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink | Quantize | Finetune
 _Selective = TypeVar("_Selective", bound=Prune | Quantize)
 
 
@@ -517,8 +561,8 @@ class Plan:
         for step in steps:
             if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] (not all callers are typed)
                 raise PlanError(
-                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Quantize and "
-                    "Finetune"
+                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, "
+                    "Quantize and Finetune"
                 )
         quantized: Quantize | None = None
         for place, step in enumerate(steps, 1):
@@ -527,17 +571,22 @@ class Plan:
                     f"step {place} (Finetune with trains={step.trains!r}, rate={step.rate}) needs codes, which only "
                     "Quantize makes. Put it after Quantize"
                 )
+            masks = [one for one in steps[: place - 1] if isinstance(one, Prune) and not one.cuts]
+            if isinstance(step, Finetune) and step.sharded and (masks or quantized is not None):
+                raise PlanError(
+                    f"step {place} (Finetune with sharded=True) trains weights in floating point, and what is before "
+                    "it makes codes or masks, which every process holds whole. Put it before them"
+                )
             if quantized is not None and isinstance(step, Finetune) and step.penalty is not None:
                 raise PlanError(
                     f"step {place} (Finetune with {step.penalty}) comes after Quantize: codes cannot shrink little by "
                     "little. Put it before Quantize"
                 )
-            if quantized is not None and isinstance(step, FoldBatchNorm | Equalize | Prune | Regrow | Rewind):
+            if quantized is not None and isinstance(step, FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink):
                 raise PlanError(
                     f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "
                     "already rounded. Put it before Quantize"
                 )
-            masks = [one for one in steps[: place - 1] if isinstance(one, Prune) and not one.cuts]
             if isinstance(step, Regrow) and not masks:
                 raise PlanError(f"step {place} (Regrow) gives back what Prune masked, and no weight was; put it after")
             if isinstance(step, Prune | Regrow):

@@ -10,7 +10,7 @@ from whit.data import Array
 from whit.decide import Skipped, Weight, round_weights
 from whit.errors import ModelError, PlanError, listed
 from whit.ledger import Assigned, Ledger
-from whit.plan import Equalize, Finetune, FoldBatchNorm, Prune, Quantize, Regrow, Rewind, Step
+from whit.plan import Equalize, Finetune, FoldBatchNorm, Prune, Quantize, Regrow, Rewind, Shrink, Step
 from whit.pruning import mask_weights
 
 __all__ = ["WeightsRun", "assigned", "check_step", "is_floating", "not_numbers"]
@@ -70,7 +70,7 @@ def check_step(step: Step, place: int) -> None:
         case Quantize() if step.bits is not None or step.target_bytes is not None:
             what = "Quantize(bits=...)" if step.bits is not None else "Quantize(target_bytes=...)"
             advice = "say how many bits layers have with weights=Int(bits=4) and rules"
-        case Regrow() | Rewind():
+        case Regrow() | Rewind() | Shrink():
             what, advice = type(step).__name__, "drop the step"
         case Finetune():
             what, advice = "Finetune", "drop the step and train with your own loop before"

@@ -12,6 +12,7 @@ from whit.data import Samples
 from whit.errors import DataError
 from whit.metrics import Metric
 from whit.plan import Finetune
+from whit.ranks import Ranks
 from whit.torch.trainable import Trainable
 
 __all__ = ["HeldOut", "parted"]
@@ -63,11 +64,17 @@ class HeldOut:
         """Whether it waited long enough for something better."""
         return self.since >= self.patience
 
-    def judge(self, trainable: Trainable, network: Callable[[tuple[Tensor, ...]], Tensor]) -> float:
-        """The quality of what would come out now, which is kept if it is the best so far."""
+    def judge(
+        self, trainable: Trainable, network: Callable[[tuple[Tensor, ...]], Tensor], ranks: Ranks | None = None
+    ) -> float:
+        """The quality of what would come out now, which is kept if it is the best so far.
+
+        Of several processes the first says how good it is.
+        """
         now, outcome = trainable.values(), trainable.outcome()
         trainable.assign_(outcome)
-        quality = self._quality(trainable.module, network)
+        found = self._quality(trainable.module, network)
+        quality = (ranks or Ranks()).from_first(lambda: found)
         trainable.assign_(now)
         if not self.best or (quality > self.quality if self.metric.higher_is_better else quality < self.quality):
             self.best, self.quality, self.since = outcome, quality, 0

@@ -86,10 +86,13 @@ class LearnedGrid:
 
         In a logarithm a step of the scale is as many scales smaller, and so is its gradient larger: hence the square.
         """
-        ratio = (self.features * self.decision.target.high) ** -0.5 * float(self.log_scale.detach().exp()) ** -2
         for parameter in (self.log_scale, self.zero_point):
             if parameter.grad is not None:
-                parameter.grad *= ratio
+                parameter.grad *= self.restraint()
+
+    def restraint(self) -> float:
+        """What both gradients are multiplied with."""
+        return (self.features * self.decision.target.high) ** -0.5 * float(self.log_scale.detach().exp()) ** -2
 
     def decided(self, *, brief: bool) -> RoundedActivation:
         """The decision as it is now; ``brief`` keeps the scale to 8 significant bits."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whit.data import Array, Samples
-from whit.errors import DataError, ModelError, WhitError
+from whit.errors import DataError, ModelError, PlanError, WhitError
 from whit.finite import check_finite
 from whit.graph import Graph, Layer
 from whit.ledger import Assigned, Decision, Folded, Ledger, Masked, Rounded, RoundedActivation
@@ -22,6 +22,7 @@ from whit.plan import Finetune
 from whit.progress import Progress
 from whit.quantizers import LearnedRounding
 from whit.ranges import Histogram
+from whit.ranks import Ranks
 from whit.torch import edit
 from whit.torch.activations import Tracker, interruptible
 from whit.torch.capture import capture
@@ -33,7 +34,8 @@ from whit.torch.moments import moments, sensitivities
 from whit.torch.objective import Objective
 from whit.torch.penalised import Penalised
 from whit.torch.reconstruct import reconstruct
-from whit.torch.train import finetune_
+from whit.torch.sharded import gather_, shared_out
+from whit.torch.train import finetune_, seeded
 
 __all__ = ["TorchNetwork"]
 
@@ -210,8 +212,15 @@ class TorchNetwork(Network):
     ) -> Sequence[Rounded | RoundedActivation]:
         """Train the module in place."""
         assert isinstance(teacher, TorchNetwork)
+        ranks = Ranks.here()
+        sharded = step.sharded and ranks.count > 1
+        if sharded and checkpoint is not None:
+            raise PlanError(
+                "Finetune(sharded=True): no process holds the state of the training to keep; leave out the checkpoints"
+            )
         kept = None if checkpoint is None else Checkpoint(checkpoint, self._training(step, samples, teacher))
         unrounded, self.unrounded = self.unrounded, {}
+        module = shared_out(self.module, ranks) if sharded else self.module
         penalised = Penalised(self.module, step.penalty, self.graph()) if step.penalty is not None else None
         objective = Objective(step, step.loss or metric.loss)
         if step.distill is not None and step.distill.once:
@@ -220,10 +229,13 @@ class TorchNetwork(Network):
             objective.teacher = teacher._forward
             if step.distill.hints is not None:
                 inputs, _ = samples.take(np.arange(min(2, len(samples))))
-                objective.hinting = Hinting(step.distill.hints, self.module, teacher.module, self._tensors(inputs))
-        return finetune_(
-            self.module, step, samples, objective, ledger, unrounded, self.layout, progress, kept, penalised, metric
+                objective.hinting = Hinting(step.distill.hints, module, teacher.module, self._tensors(inputs))
+        decisions = finetune_(
+            module, step, samples, objective, ledger, unrounded, self.layout, progress, kept, penalised, metric
         )
+        if sharded:
+            gather_(module, self.module)
+        return decisions
 
     def _training(self, step: Finetune, samples: Samples, teacher: "TorchNetwork") -> str:
         """What tells this training from others."""
@@ -231,6 +243,18 @@ class TorchNetwork(Network):
         if step.distill is not None:
             values |= {f"teacher.{name}": value for name, value in teacher.module.state_dict().items()}
         return fingerprint(step, samples, values)
+
+    def restart_(self, seed: int) -> Sequence[str]:
+        """Draw the parameters anew, by each module's own ``reset_parameters``; the outer modules have the last word."""
+        drawn: set[int] = set()
+        with seeded(seed):
+            for module in reversed(list(self.module.modules())):
+                reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+                if callable(reset):
+                    reset()
+                    drawn.update(id(parameter) for parameter in module.parameters(recurse=False))
+        self.unrounded = {}
+        return [name for name, parameter in self.module.named_parameters() if id(parameter) not in drawn]
 
     def predict(self, samples: Samples, most: int | None = None) -> Array:
         """Outputs for the first ``most`` samples."""

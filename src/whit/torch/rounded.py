@@ -115,6 +115,17 @@ class RoundedWeight:
             wanted = torch.from_numpy(before).reshape(self.latent.shape) / self._wide(self.scale)
             self.latent.copy_(wanted.clamp(self.latent - _WITHIN, self.latent + _WITHIN))
 
+    def read(self, weights: Tensor) -> None:
+        """Round these weights, in their own unit and shape, in place of the codes that training moves itself.
+
+        A step of their scales as they were in the decision is what one code was.
+        """
+        self.latent = weights.reshape(self.decision.codes.shape) / self._wide(self.scale)
+
+    def unrounded(self) -> Tensor:
+        """The weights of which ``read`` makes what is rounded now, in their own unit and shape."""
+        return (self.latent.detach() * self._wide(self.scale)).reshape(self.decision.shape)
+
     def _rounded(self) -> Tensor:
         if self.levels is not None:
             return _Level.apply(self.latent, self.levels, self.bounds)  # type: ignore[no-any-return]
@@ -133,9 +144,17 @@ class RoundedWeight:
     def slow(self) -> None:
         """Divide the gradient of the scales as LSQ does, see ``LearnedGrid.slow``."""
         if self.learned and self.log_scale.grad is not None:
-            share = self.latent.numel() / self.log_scale.numel()
-            largest = float((self.high if self.levels is None else self.levels).max())
-            self.log_scale.grad *= (share * largest) ** -0.5 * (-2 * self.log_scale.detach()).exp()
+            self.log_scale.grad *= self.restraint()
+
+    def restraint(self) -> Tensor:
+        """What the gradient of the scales is multiplied with to be that of LSQ."""
+        share = self.latent.numel() / self.log_scale.numel()
+        largest = float((self.high if self.levels is None else self.levels).max())
+        return (share * largest) ** -0.5 * (-2 * self.log_scale.detach()).exp()
+
+    def total_bits(self) -> float:
+        """What the codes take by the codec's model now."""
+        return float(_core.model_bits(self._codes()))
 
     def bits(self) -> Tensor:
         """Zero, with the slope of the bits that the codes take as its gradient; ``look`` must have been called.

@@ -17,6 +17,7 @@ from whit.ledger import Ledger, Rounded, RoundedActivation
 from whit.metrics import Metric
 from whit.plan import Finetune
 from whit.progress import Progress
+from whit.ranks import Ranks
 from whit.torch.activations import interruptible
 from whit.torch.augment import augmented
 from whit.torch.checkpoint import Checkpoint
@@ -24,6 +25,7 @@ from whit.torch.held_out import HeldOut, parted
 from whit.torch.objective import Objective
 from whit.torch.penalised import Penalised
 from whit.torch.rounded import RoundedWeight
+from whit.torch.together import agreed, is_share, mean_, share_of, whole_batches
 from whit.torch.trainable import Trainable
 
 __all__ = ["finetune_", "seeded"]
@@ -81,6 +83,7 @@ def finetune_(
     Returns:
         The codes and scales that rounded weights have then, and the grids of activations that were trained.
     """
+    ranks = Ranks.here()
     trainable = Trainable(module, step, ledger, unrounded, objective.parameters)
     trained, judged = parted(step, samples)
     held_out = HeldOut(step, metric, samples, judged, layout) if metric is not None and step.held_out > 0 else None
@@ -88,22 +91,25 @@ def finetune_(
     between = _steps(step.judge_every, len(trained), step)
 
     def network(inputs: tuple[Tensor, ...]) -> Tensor:
-        with interruptible(module):
+        with whole_batches(ranks), interruptible(module):
             return functional_call(module, trainable.effective(), inputs)
 
     module.train()
     with seeded(step.seed), objective.listening(), progress.bar("fine-tuning", steps) as bar:
-        first = _resumed(trainable, held_out, kept)
+        first = agreed(ranks, _resumed(trainable, held_out, kept))
+        _as_first_(ranks, trainable)
         bar.advance(first)
         batches = _endless(samples, trained, step, first * step.accumulate, layout)
         for place in range(first, steps):
             if held_out is not None and held_out.exhausted:
                 break
             mean = 0.0
-            for inputs, targets, places in islice(batches, step.accumulate):
-                value = objective(network, inputs, targets, places) / step.accumulate
+            for batch in islice(batches, step.accumulate):
+                *inputs, targets, places = share_of(ranks, batch)
+                value = objective(network, tuple(inputs), targets, places) / step.accumulate
                 value.backward()
                 mean += value.item()
+            mean = mean_(ranks, list(trainable.moved()), mean)
             if not isfinite(mean):
                 raise DataError(
                     f"the training loss became {mean} at step {place + 1} of {steps}; "
@@ -118,13 +124,22 @@ def finetune_(
                 penalised.shrink_(pace, place / steps)
             done, note = place + 1, f"loss {mean:.4g}"
             if held_out is not None and (done % between == 0 or done == steps):
-                note += f", held-out {held_out.metric.name} {held_out.judge(trainable, network):.4g}"
+                note += f", held-out {held_out.metric.name} {held_out.judge(trainable, network, ranks):.4g}"
             bar.advance(1, note=note)
             ends = done == steps or (held_out is not None and held_out.exhausted)
-            if kept is not None and (ends or (kept.due() and done % _LOOK == 0)):
+            if kept is not None and ranks.rank == 0 and (ends or (kept.due() and done % _LOOK == 0)):
                 kept.keep(done, trainable.state() | (held_out.state() if held_out is not None else {}))
     module.eval()
+    _as_first_(ranks, trainable)
     return trainable.finish(held_out.best if held_out is not None else None)
+
+
+@torch.no_grad()
+def _as_first_(ranks: Ranks, trainable: Trainable) -> None:
+    """Make everything that is trained what it is in the first process."""
+    for _, tensor in trainable.tensors():
+        if not is_share(tensor):
+            ranks.copy_(tensor)
 
 
 def _steps(epochs: float, count: int, step: Finetune) -> int:
@@ -160,7 +175,7 @@ def _learning_rate(highest: float, done: float) -> float:
 
 def _endless(
     samples: Samples, trained: NDArray[np.intp], step: Finetune, first: int, layout: torch.memory_format
-) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, ...]]:
     """Shuffled batches of what is trained on, pass after pass, without the first ``first``: inputs, targets, places.
 
     What is left over at the end of a pass is left out.
@@ -175,5 +190,5 @@ def _endless(
             inputs, targets = samples.take(places)
             head, *others = (torch.from_numpy(x) for x in inputs)
             head = augmented(head, step.augment).contiguous(memory_format=layout)
-            yield (head, *others), torch.from_numpy(np.ascontiguousarray(targets)), torch.from_numpy(places)
+            yield head, *others, torch.from_numpy(np.ascontiguousarray(targets)), torch.from_numpy(places)
         first = max(0, first - len(batches))

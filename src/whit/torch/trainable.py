@@ -14,30 +14,22 @@ from whit.torch.activations import activations_of
 from whit.torch.learned_grid import LearnedGrid
 from whit.torch.rounded import RoundedWeight
 
-__all__ = ["Trainable"]
+__all__ = ["Held", "Trainable"]
 
 
-class Trainable:
-    """A module in training, with the optimizer of everything that a step trains.
+class Held:
+    """A module whose forward pass uses weights as the ledger has them: masked, and on their grids.
 
     Attributes:
+        masks: By parameter, where it is not zero.
         rounded: Weights that the ledger rounds, by name.
         grids: Grids of activations that are trained, by the activation's name.
-        optimizer: With a ``pace`` a group, its share of the learning rate.
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        step: Finetune,
-        ledger: Ledger,
-        unrounded: Mapping[str, Array] | None = None,
-        beside: Sequence[nn.Parameter] = (),
+        self, module: nn.Module, step: Finetune, ledger: Ledger, unrounded: Mapping[str, Array] | None = None
     ) -> None:
-        """Start from what the module and the ledger hold, and within its rounding from what a weight was before.
-
-        What stands ``beside`` the module is trained along and forgotten.
-        """
+        """Start from what the module and the ledger hold, and within its rounding from what a weight was before."""
         self.module = module
         self.step = step
         self.masks = {name: torch.from_numpy(decision.mask) for name, decision in ledger.masks().items()}
@@ -47,10 +39,6 @@ class Trainable:
             if unrounded and name in unrounded and step.rate == 0:  # a price for bits starts at codes that are cheap
                 weight.start(unrounded[name])
             weight.learned = step.trains != "codes" and weight.has_scale
-        self.beside = beside
-        self.optimizer = self._optimizer()
-        self.steps = 0
-        self.averages = {name: one.detach().clone() for name, one in self._averaged()}
         self._attach(self.grids)
 
     def effective(self) -> dict[str, Tensor]:
@@ -62,34 +50,8 @@ class Trainable:
         }
         return masked | {name: weight.values() for name, weight in self.rounded.items()}
 
-    def take_step(self, learning_rate: float) -> None:
-        """Move everything along its gradient, and forget the gradients."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["pace"] * learning_rate
-        if self.step.optimizer == "sgd":  # AdamW does not heed the size of a gradient
-            for one in (*self.rounded.values(), *self.grids.values()):
-                one.slow()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self._average()
-
-    def values(self) -> dict[str, Tensor]:
-        """A copy of every tensor that training changes, as it is now."""
-        return {name: tensor.detach().clone() for name, tensor in self._tensors()}
-
-    def outcome(self) -> dict[str, Tensor]:
-        """What would come out now: the means where there are any."""
-        return self.values() | {name: average.clone() for name, average in self.averages.items()}
-
-    @torch.no_grad()
-    def assign_(self, values: Mapping[str, Tensor]) -> None:
-        """Put these values into everything that training changes."""
-        for name, tensor in self._tensors():
-            tensor.copy_(values[name])
-
-    def finish(self, best: Mapping[str, Tensor] | None = None) -> list[Rounded | RoundedActivation]:
-        """Leave in the module what comes out, or the ``best``; where scales came short, they and the rest stay so."""
-        self.assign_(best or self.outcome())
+    def settle(self) -> list[Rounded | RoundedActivation]:
+        """Leave in the module what its forward pass uses; where scales came short, they and the rest stay so."""
         scales = [weight.decision.scale for weight in self.rounded.values() if weight.has_scale]
         brief = bool(scales) and all(is_short(scale) for scale in scales)
         weights = [weight.decided(brief=brief) for weight in self.rounded.values()]
@@ -104,13 +66,71 @@ class Trainable:
         self._attach({})
         return [*weights, *(grid.decided(brief=brief) for grid in self.grids.values())]
 
+    def _attach(self, grids: Mapping[str, LearnedGrid]) -> None:
+        rounder = activations_of(self.module)
+        if rounder is not None:
+            rounder.learned = grids
+
+
+class Trainable(Held):
+    """A module in training, with the optimizer of everything that a step trains.
+
+    Attributes:
+        optimizer: With a ``pace`` a group, its share of the learning rate.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        step: Finetune,
+        ledger: Ledger,
+        unrounded: Mapping[str, Array] | None = None,
+        beside: Sequence[nn.Parameter] = (),
+    ) -> None:
+        """Start as ``Held`` does; what stands ``beside`` the module is trained along and forgotten."""
+        super().__init__(module, step, ledger, unrounded)
+        self.beside = beside
+        self.optimizer = self._optimizer()
+        self.steps = 0
+        self.averages = {name: one.detach().clone() for name, one in self._averaged()}
+
+    def take_step(self, learning_rate: float) -> None:
+        """Move everything along its gradient, and forget the gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["pace"] * learning_rate
+        if self.step.optimizer == "sgd":  # AdamW does not heed the size of a gradient
+            for one in (*self.rounded.values(), *self.grids.values()):
+                one.slow()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._average()
+
+    def values(self) -> dict[str, Tensor]:
+        """A copy of every tensor that training changes, as it is now."""
+        return {name: tensor.detach().clone() for name, tensor in self.tensors()}
+
+    def outcome(self) -> dict[str, Tensor]:
+        """What would come out now: the means where there are any."""
+        return self.values() | {name: average.clone() for name, average in self.averages.items()}
+
+    @torch.no_grad()
+    def assign_(self, values: Mapping[str, Tensor]) -> None:
+        """Put these values into everything that training changes."""
+        for name, tensor in self.tensors():
+            tensor.copy_(values[name])
+
+    def finish(self, best: Mapping[str, Tensor] | None = None) -> list[Rounded | RoundedActivation]:
+        """Leave in the module what comes out, or the ``best``, as ``settle`` does."""
+        self.assign_(best or self.outcome())
+        return self.settle()
+
     def state(self) -> dict[str, Tensor]:
         """Every tensor that training changes, and torch's randomness."""
         return (
-            dict(self._tensors())
+            dict(self.tensors())
             | {
                 f"optimizer.{place}.{key}": value
-                for place, parameter in enumerate(self._parameters())
+                for place, parameter in enumerate(self.moved())
                 for key, value in self.optimizer.state[parameter].items()
                 if isinstance(value, Tensor)
             }
@@ -124,7 +144,7 @@ class Trainable:
         self.steps = int(state["steps"])
         for name, average in self.averages.items():
             average.copy_(state[f"average.{name}"])
-        for place, parameter in enumerate(self._parameters()):
+        for place, parameter in enumerate(self.moved()):
             start = f"optimizer.{place}."
             found = {name.removeprefix(start): one for name, one in state.items() if name.startswith(start)}
             self.optimizer.state[parameter].update(found)
@@ -141,9 +161,10 @@ class Trainable:
     def _averaged(self) -> Iterator[tuple[str, Tensor]]:
         """What comes out as a mean."""
         if self.step.average > 0:
-            yield from ((name, tensor) for name, tensor in self._tensors() if tensor.is_floating_point())
+            yield from ((name, tensor) for name, tensor in self.tensors() if tensor.is_floating_point())
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor that training changes, by name."""
         yield from ((f"module.{name}", tensor) for name, tensor in self.module.state_dict().items())
         for name, weight in self.rounded.items():
             yield from ((f"latent.{name}", weight.latent), (f"log_scale.{name}", weight.log_scale))
@@ -151,14 +172,10 @@ class Trainable:
             yield from ((f"log_scale.{name}", grid.log_scale), (f"zero_point.{name}", grid.zero_point))
         yield from ((f"beside.{place}", parameter) for place, parameter in enumerate(self.beside))
 
-    def _parameters(self) -> Iterator[Tensor]:
+    def moved(self) -> Iterator[Tensor]:
+        """What the optimizer moves."""
         for group in self.optimizer.param_groups:
             yield from group["params"]
-
-    def _attach(self, grids: Mapping[str, LearnedGrid]) -> None:
-        rounder = activations_of(self.module)
-        if rounder is not None:
-            rounder.learned = grids
 
     def _optimizer(self) -> torch.optim.Optimizer:
         step = self.step
