@@ -220,6 +220,11 @@ def _budget(text: str | None, time: str | None, plan: Path | None, *, searching:
         raise PlanError("--time, --workers and --ray are of a search: say with --budget what the network may cost")
     if text is not None and plan is not None:
         raise PlanError("--plan says what to do and --budget looks for it; give one of them")
+    if text is not None and Ranks.here().count > 1:
+        raise PlanError(
+            "torchrun trains one plan by several processes, and a search with --budget tries many: give it --workers, "
+            "and run torchrun with the --plan that it finds"
+        )
     return None if text is None else Budget.of(text if time is None else f"{text}, time<={time}")
 
 
