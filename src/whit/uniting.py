@@ -45,6 +45,7 @@ class Uniting(Carrier):
         self.counts: list[tuple[str, Labels]] = []
         self.counted: dict[tuple[str, int], Labels] = {}
         self.copies: set[tuple[str, int]] = set()
+        self.fixed = _fixed(graph)
 
     def _has_labels(self, name: str) -> bool:
         return self.graph.can_be_cut(name)
@@ -68,7 +69,7 @@ class Uniting(Carrier):
         super()._set(operation, labels)
         if labels.size > 1 and operation.kind in _COUNTS:
             self.counts.append((operation.layer, labels.reshape(-1)))
-            if operation.kind == "reshape" and self._varying(operation.inputs[0]) is not None:
+            if operation.kind in ("reshape", "slice") and self._varying(operation.inputs[0]) is not None:
                 self.counts.append((operation.layer, self.labels_of(operation.inputs[0]).reshape(-1)))
 
     def _slices(self, operation: Operation, labels: Labels, varying: list[int]) -> Labels:
@@ -218,6 +219,9 @@ class Uniting(Carrier):
 
         Common axes behind those of the output are summed over, and labels along them end.
         """
+        if operation.kind != "identity" and self.fixed.issuperset(operation.inputs):
+            self._end(operation, "which makes a table that does not depend on any input")
+            return
         self._copy(operation, places)
         found = {place: self._varying(name) for place, name in enumerate(operation.inputs)}
         common = {places[place][axis] for place, axis in found.items() if axis is not None}
@@ -390,6 +394,15 @@ class Uniting(Carrier):
                 self._gather(operation)
             case _:
                 self._end(operation, "which whit cannot cut through")
+
+
+def _fixed(graph: Graph) -> frozenset[str]:
+    """What depends neither on inputs nor on parameters, such as tables of angles made from places."""
+    found = {name for name, tensor in graph.tensors.items() if tensor.role in ("buffer", "constant")}
+    for operation in graph.operations:
+        if found.issuperset(operation.inputs):
+            found.add(operation.output)
+    return frozenset(found)
 
 
 def _where(operation: Operation) -> str:
