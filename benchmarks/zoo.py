@@ -220,8 +220,16 @@ def close(expected: np.ndarray, found: np.ndarray, tolerance: float = TOLERANCE)
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """How many architectures each tool pruned, and all that it did not, by name."""
-    for tool in dict.fromkeys(row["tool"] for row in rows):
+    """A row an architecture, how many each tool pruned, and all that it did not, by name."""
+    tools = list(dict.fromkeys(row["tool"] for row in rows))
+    found = {(row["model"], row["tool"]): row for row in rows}
+    heads = [f"{tool}: {what}" for tool in tools for what in ("parameters left", "MACs left", "exact", "runs")]
+    print("| architecture | " + " | ".join(heads) + " |")
+    print("| --- |" + " --- |" * len(heads))
+    for model in dict.fromkeys(row["model"] for row in rows):
+        cells = [cell for tool in tools for cell in _cells(found.get((model, tool)))]
+        print(f"| {model} | " + " | ".join(cells) + " |")
+    for tool in tools:
         mine = [row for row in rows if row["tool"] == tool]
         good = [row for row in mine if works(row)]
         left = [row["parameters_after"] / row["parameters_before"] for row in good]
@@ -231,6 +239,17 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
             if not works(row):
                 checks = f"sliced equals masked: {row['sliced_equals_masked']}, exported: {row['exported']}"
                 print(f"- {row['model']}: {row['status']}, {checks}; {row['reason']}")
+
+
+def _cells(row: dict[str, Any] | None) -> list[str]:
+    """What is left of a network, and whether that is exact and runs."""
+    if row is None:
+        return ["not run", "", "", ""]
+    if row["status"] == "failed":
+        return ["failed", "", "", ""]
+    left = row["parameters_after"] / row["parameters_before"]
+    words = {True: "yes", False: "no", None: ""}
+    return [f"{left:.2f}", f"{row['macs_ratio']:.2f}", words[row["sliced_equals_masked"]], words[row["exported"]]]
 
 
 def works(row: dict[str, Any]) -> bool:

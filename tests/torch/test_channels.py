@@ -297,6 +297,73 @@ def test_pruning_channels_makes_a_smaller_network_that_runs(make: Callable[[], n
     assert net.graph().macs() < 0.75 * before
 
 
+def test_a_buffer_that_the_state_does_not_have_is_cut_again_in_a_fresh_network() -> None:
+    net, samples = network(Blurred)
+    torch.manual_seed(0)
+    fresh = TorchNetwork.of(Blurred(), samples)
+    decisions, _ = prune_(net, Prune(amount=0.5, unit="channel"))
+    fresh.apply_(decisions)
+    fresh.module.load_state_dict(net.module.state_dict())
+    assert fresh.module.filter.shape == (4, 1, 3, 3)
+    assert fresh.module.places.shape == (1, 4, 2, 2)
+    np.testing.assert_array_equal(fresh.predict(samples), net.predict(samples))
+
+
+class Turning(Attention):
+    """Features turned by angles that a buffer and the places make, the same for all layers: heads are cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.features = 3, 4
+        self.register_buffer("speeds", torch.tensor([1.0, 0.1]), persistent=False)
+
+    def turned(self, x: Tensor) -> Tensor:
+        angles = torch.arange(x.shape[2])[:, None] * torch.cat((self.speeds, self.speeds))
+        left, right = x.chunk(2, dim=-1)
+        return x * angles.cos() + torch.cat((-right, left), dim=-1) * angles.sin()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x.flatten(2).transpose(1, 2))
+        qkv = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, self.features).permute(2, 0, 3, 1, 4)
+        weights = (self.turned(qkv[0]) @ self.turned(qkv[1]).transpose(-2, -1) * 0.3).softmax(-1)
+        mixed = (weights @ qkv[2]).transpose(1, 2).reshape(*x.shape[:2], self.heads * self.features)
+        return self.head(torch.relu(x + self.project(mixed)).mean(1))
+
+
+def test_features_that_are_turned_by_a_table_stay_and_whole_heads_go() -> None:
+    net, samples = network(Turning)
+    group = next(one for one in couple(net.graph()).groups if one.name == "qkv")
+    assert group.size == 3
+    assert group.cuts[Axis("qkv.weight", 0)].shape == (3, 12)
+    assert Axis("speeds", 0) not in group.cuts
+    evidence = Evidence(samples=samples, most=4, loss="cross_entropy")
+    proven = proven_cuts(Prune(amount=0.4, unit="channel"), net, evidence)
+    assert "qkv" in [cut.group.name for cut in proven.cuts]
+
+
+class Halves(nn.Module):
+    """Is split by half of a number that it keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 12
+        self.stem = nn.Conv2d(3, 12, 1)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.stem(x).split(self.channels // 2, dim=1)
+        return self.head((left * torch.sigmoid(right)).mean((2, 3)))
+
+
+def test_a_number_of_which_half_is_split_off_follows_the_cut() -> None:
+    net, samples = network(Halves)
+    evidence = Evidence(samples=samples, most=4, loss="cross_entropy")
+    net.apply_(proven_cuts(Prune(amount=0.5, unit="channel"), net, evidence).decisions)
+    assert net.module.channels == 6
+    assert net.module.head.weight.shape == (5, 3)
+    assert net.predict(samples).shape == (4, 5)
+
+
 def test_half_of_every_layer_leaves_exactly_half_of_its_channels() -> None:
     net, _ = network(chain)
     prune_(net, Prune(amount=0.5, unit="channel"))
