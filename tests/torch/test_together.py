@@ -249,3 +249,17 @@ def test_a_batch_normalisation_of_whole_batches_is_torchs(
 def test_alone_nothing_is_agreed_on() -> None:
     assert Ranks.here() == Ranks(0, 1)
     assert Ranks().every(3) == [3]
+
+
+def test_a_search_is_not_for_several_processes(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from whit.cli import app
+
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    command = ["compress", "tiny_network:make", "--data", "data.npz", "--budget", "drop<=1%, minimize=bytes"]
+    monkeypatch.chdir(tiny_folder)
+    outcome = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command, "--out", "made/searched"])
+    assert outcome.exit_code == 1
+    assert "error: process 1: torchrun trains one plan by several processes" in outcome.stderr

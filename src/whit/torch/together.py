@@ -105,34 +105,47 @@ def _normalised(
     """``F.batch_norm``."""
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    axes = [axis for axis in range(input.dim()) if axis != 1]
-    wide = [-1 if axis == 1 else 1 for axis in range(input.dim())]
-    x = input.float()
-    mean = _Sum.apply(x.mean(axes), ranks) / ranks.count
-    centred = x - mean.view(wide)
-    variance = _Sum.apply(centred.square().mean(axes), ranks) / ranks.count
+    result, mean, variance = _Normalised.apply(input.float(), weight, bias, ranks, eps)
     count = input.numel() // input.shape[1] * ranks.count
     with torch.no_grad():
         if running_mean is not None and running_var is not None:
             running_mean.lerp_(mean, momentum)
             running_var.lerp_(variance * (count / max(count - 1, 1)), momentum)
-    factor = torch.rsqrt(variance + eps) if weight is None else torch.rsqrt(variance + eps) * weight
-    result = centred * factor.view(wide)
-    return (result if bias is None else result + bias.view(wide)).to(input.dtype)
+    return result.to(input.dtype)
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over the processes; each adds to the loss of all, so gradients are summed likewise."""
+class _Normalised(torch.autograd.Function):
+    """Batch normalisation by the means and variances over all processes: the result, and both of them.
+
+    What a process does to these changes the loss of all, so the sums that go back are those of all, too.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
-        ctx.ranks = ranks
-        total = x.contiguous().clone()
-        ranks.sum_(total)
-        return total
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, ranks: Ranks, eps: float) -> Any:
+        variance, mean = torch.var_mean(x, [axis for axis in range(x.dim()) if axis != 1], correction=0)
+        moments = torch.stack([mean.double(), variance.double() + mean.double().square()])
+        ranks.sum_(moments)
+        mean = moments[0] / ranks.count
+        variance = (moments[1] / ranks.count - mean.square()).clamp_min(0).to(x.dtype)
+        mean = mean.to(x.dtype)
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.ranks, ctx.eps = ranks, eps
+        ctx.mark_non_differentiable(mean, variance)
+        return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps), mean, variance
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        total = gradients[0].contiguous().clone()
-        ctx.ranks.sum_(total)
-        return total, None
+        x, weight, mean, variance = ctx.saved_tensors
+        # As if the statistics were constants: both sums are what weight and bias have as their gradients.
+        direct, by_scaled, by_shift = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], x, weight, mean, variance, mean, variance, False, ctx.eps, [True, True, True]
+        )
+        sums = torch.stack([by_shift, by_scaled])
+        ctx.ranks.sum_(sums)
+        inverse = torch.rsqrt(variance + ctx.eps)
+        factor = (inverse if weight is None else weight * inverse) * (x.shape[1] / (x.numel() * ctx.ranks.count))
+        slope = factor * sums[1] * inverse
+        wide = [-1 if axis == 1 else 1 for axis in range(x.dim())]
+        to_x = direct - (x * slope.view(wide) + (factor * sums[0] - mean * slope).view(wide))
+        needed = ctx.needs_input_grad
+        return to_x, by_scaled if needed[1] else None, by_shift if needed[2] else None, None, None
