@@ -1,12 +1,16 @@
 """A quarter-width ResNet-20 from scratch, by the labels alone and by ResNet-20 too, in the same time.
 
-Each way of learning is timed for some steps first, and gets as many epochs as fit the time. ``--choosing`` judges on
-5,000 training images that take no part, which is how what the plans fix was chosen.
+Each way of learning is timed for some steps first, and gets as many epochs as fit the time, in which the teacher is
+asked too; export and testing are not counted. ``--choosing`` judges on 5,000 training images that take no part,
+which is how what the plans fix was chosen.
 
     python benchmarks/distillation.py --minutes 10 --json rows.json
 """
 
 import math
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from time import process_time
 from typing import Any
@@ -19,6 +23,7 @@ from size import network, samples
 
 import whit
 from whit import AttentionTransfer, Data, Distill, Finetune
+from whit.progress import Bar
 
 STAGES = ("layer1", "layer2", "layer3")
 WAYS = {
@@ -30,6 +35,24 @@ WAYS = {
 }
 TIMED = 40
 """Steps to time each way by."""
+STEP, TRAINING = "step 1 of 1: Finetune", "fine-tuning"
+"""What whit calls the step of the plan, and what of it is training."""
+
+
+class Clock(Log):
+    """A log that knows how much processor time everything took."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.spent: dict[str, float] = {}
+
+    @contextmanager
+    def bar(self, what: str, total: float) -> Generator[Bar]:
+        """One thing that is under way."""
+        start = process_time()
+        with super().bar(what, total) as line:
+            yield line
+        self.spent[what] = process_time() - start
 
 
 def main() -> None:
@@ -64,38 +87,39 @@ def trained(way: str, seed: int, options: Any, data: Data) -> dict[str, Any]:
         distill=WAYS[way],
         seed=seed,
     )
-    steps = len(data.train) / step.batch_size
-    epochs = 60 * options.minutes / (seconds_of_a_step(step, data) * steps)
+    before, each = seconds(step, data)
+    if before >= 60 * options.minutes:
+        sys.exit(f"{way}: the teacher alone takes {before / 60:.1f} minutes to be asked; give --minutes more")
+    epochs = (60 * options.minutes - before) * step.batch_size / (each * len(data.train))
     torch.manual_seed(seed)
-    start = process_time()
-    result = run(replace(step, epochs=epochs), data)
+    clock = Clock(60)
+    result = run(replace(step, epochs=epochs), data, clock)
     return {
         "student": "quarter-width ResNet-20",
         "way": way,
         "seed": seed,
         "epochs": epochs,
-        "minutes": (process_time() - start) / 60,
+        "minutes": clock.spent[STEP] / 60,
         "accuracy": result.after.quality,
         "parameters": result.after.parameters,
     }
 
 
-def seconds_of_a_step(step: Finetune, data: Data) -> float:
-    """Processor time, by the difference of two short trainings."""
-    times: list[float] = []
+def seconds(step: Finetune, data: Data) -> tuple[float, float]:
+    """Processor time before the first step and of each step, by the difference of two short trainings."""
+    found: list[Clock] = []
     for count in (1, 1 + TIMED):
-        start = process_time()
-        run(replace(step, epochs=count * step.batch_size / len(data.train)), data, judge=False)
-        times.append(process_time() - start)
-    return (times[1] - times[0]) / TIMED
+        found.append(Clock(math.inf))
+        short = replace(step, epochs=count * step.batch_size / len(data.train))
+        run(short, replace(data, test=data.test.first(256)), found[-1])
+    few, many = (clock.spent[TRAINING] for clock in found)
+    return found[-1].spent[STEP] - many, (many - few) / TIMED
 
 
-def run(step: Finetune, data: Data, *, judge: bool = True) -> whit.Result[Any]:
-    """Train a fresh student; unless it is judged, only a few test images are looked at."""
-    if not judge:
-        data = replace(data, test=data.test.first(256))
+def run(step: Finetune, data: Data, clock: Clock) -> whit.Result[Any]:
+    """Train a fresh student."""
     teacher = network("resnet20") if step.distill is not None else None
-    return whit.compress(quarter(), step, data=data, teacher=teacher, progress=Log(math.inf if not judge else 60))
+    return whit.compress(quarter(), step, data=data, teacher=teacher, progress=clock)
 
 
 if __name__ == "__main__":
