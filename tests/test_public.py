@@ -23,6 +23,7 @@ PUBLIC = [
     "Entropy",
     "Equalize",
     "Exported",
+    "Factorize",
     "FeatureHints",
     "FileError",
     "Finetune",

@@ -20,6 +20,7 @@ from whit import (
     Distill,
     Entropy,
     Equalize,
+    Factorize,
     Finetune,
     Float,
     FoldBatchNorm,
@@ -204,6 +205,8 @@ def test_a_plan_is_pinned_as_people_read_it():
     plan = Plan(
         FoldBatchNorm(),
         Prune(amount=0.5, unit="channel", multiple_of=8, rules=(Rule(layers=r"layer1\..*"),)),
+        Factorize(macs=0.7, kernels="spatial", by="weights", rules=(Rule(layers="head"),)),
+        Factorize(energy=0.9, rules=(Rule(layers="head", use=Factorize(energy=0.5, multiple_of=8)),)),
         Finetune(epochs=2, learning_rate=1e-5, distill=Distill(temperature=2.0)),
         Quantize(weights=Int(bits=4, per="group", group_size=32), rules=(Rule(layers="head", use=Quantize()),)),
     )

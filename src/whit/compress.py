@@ -16,13 +16,14 @@ from whit.decide import Skipped
 from whit.depth import branches, evenly
 from whit.equalize import equalize
 from whit.errors import ModelError, PlanError, listed
+from whit.factorize import factorize
 from whit.frontends import network_of
 from whit.ledger import Assigned, Decision, Ledger, Masked, Rounded, RoundedActivation
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric, named
 from whit.mixing import LayerBits, mix
 from whit.network import Network
-from whit.plan import Equalize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Shrink, Step
+from whit.plan import Equalize, Factorize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Shrink, Step
 from whit.pricing import reach
 from whit.progress import Progress
 from whit.proof import proven_cuts, same
@@ -369,6 +370,8 @@ class Run:
                 self.record([*values, *self.ledger.masks().values()])
             case Shrink():
                 self._shrink(step)
+            case Factorize():
+                self._factorize(step)
             case Quantize():
                 decisions, skipped = self._rounding(step)
                 if not decisions:
@@ -389,7 +392,7 @@ class Run:
         """Note where a training begins, which some scores look at."""
         self.start = {name: np.array(x) for name, x in self.network.parameters().items()}
 
-    def _evidence(self, step: Prune | Regrow) -> Evidence:
+    def _evidence(self, step: Prune | Regrow | Factorize) -> Evidence:
         """What the scores of a step may look at."""
         return Evidence(samples=self.data.train, most=step.samples, loss=self.metric.loss, start=self.start)
 
@@ -498,6 +501,14 @@ class Run:
                 )
             self.skipped += [Skipped(step="shrink", layer=name, reason=_NOT_DRAWN) for name in kept]
             self.record(list(self.ledger.masks().values()))
+
+    def _factorize(self, step: Factorize) -> None:
+        """Make products of weights."""
+        factors, skipped = factorize(step, self.network, self._evidence(step), self.progress)
+        if not factors:
+            raise PlanError(f"Factorize: no layer could become a product; {decide.reasons(skipped)}")
+        self.skipped += skipped
+        self.record(factors)
 
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""

@@ -31,7 +31,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     Returns:
         ``file``, ``bytes``, ``format_version``, ``about`` (plan, metric and versions), ``tensors`` (``name``,
         ``shape``, ``stored``, ``sparsity`` or None, ``bytes``), ``structure`` (``folded``, ``scaled``, ``kept``,
-        ``left_out``),
+        ``left_out``, ``factored``),
         ``activations`` (``tensor``, ``stored``, ``scale``, ``zero_point``) and ``graph_bytes`` (None without a graph).
 
     Raises:
@@ -57,6 +57,7 @@ def describe(path: str | Path) -> dict[str, Any]:
             "scaled": found.scaled,
             "kept": found.kept,
             "left_out": found.left_out,
+            "factored": found.factored,
         },
         "activations": found.activations,
         "graph_bytes": graph,
@@ -74,6 +75,7 @@ class _Reader:
         self.scaled: list[dict[str, Any]] = []
         self.kept: list[dict[str, Any]] = []
         self.left_out: list[dict[str, Any]] = []
+        self.factored: list[dict[str, Any]] = []
         self.activations: list[dict[str, Any]] = []
 
     def add(self, table: Mapping[str, Any]) -> None:
@@ -96,6 +98,8 @@ class _Reader:
                 self.kept.append({"group": table["group"], "axes": axes})
             case "left_out":
                 self.left_out.append({key: table[key] for key in ("branch", "identity", "zeros")})
+            case "factored":
+                self.factored.append({key: table[key] for key in ("layer", "form", "ranks")})
             case "masked":
                 self._tensor(table, places)
             case "rounded":
@@ -163,6 +167,8 @@ def print_description(found: Mapping[str, Any], console: Console | None = None) 
         say(f"cut with {one['group']}: {axes}")
     if branches := [one["branch"] for one in found["structure"]["left_out"]]:
         say(f"left out: the residual branches that begin with {listed(branches, most=1000)}")
+    for one in found["structure"]["factored"]:
+        say(f"factored: {one['layer']} in the form {one['form']}, rank {' and '.join(map(str, one['ranks']))}")
     for one in found["activations"]:
         say(f"rounded: {one['tensor']} to {one['stored']}, scale {one['scale']:.4g}, zero point {one['zero_point']}")
     if "plan" in about:

@@ -1,15 +1,15 @@
 """Decisions as data: what every step chose, and the order in which to replay it.
 
 The ledger, replayed on a fresh instance of the user's own class, rebuilds the compressed network. Structural decisions
-(``Folded``, ``Scaled``, ``Kept``, ``LeftOut``) are replayed in the order in which they were made. Decisions on the
-values of one tensor (``Masked``, ``Rounded``, ``RoundedActivation``, ``RoundedBias``, ``Assigned``) stand once a
-tensor, as decided last, in the shapes that the structure leaves; they are replayed after it. A mask only ever grows,
-what was masked stays masked, unless weights are given back on purpose (``Ledger.unmask``).
+(``Folded``, ``Scaled``, ``Kept``, ``LeftOut``, ``Factored``) are replayed in the order in which they were made.
+Decisions on the values of one tensor (``Masked``, ``Rounded``, ``RoundedActivation``, ``RoundedBias``, ``Assigned``)
+stand once a tensor, as decided last, in the shapes that the structure leaves; they are replayed after it. A mask only
+ever grows, what was masked stays masked, unless weights are given back on purpose (``Ledger.unmask``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ __all__ = [
     "Assigned",
     "Axis",
     "Decision",
+    "Factored",
     "Folded",
     "Kept",
     "Ledger",
@@ -106,6 +107,37 @@ class LeftOut:
         (True, False)
         """
         return any(name.startswith(f"{module}.") for module in (*self.identity, *self.zeros))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Factored:
+    """A layer became a chain of layers whose weights are the factors of its own, named ``layer.0``, ``layer.1``, ...
+
+    The last of them has the bias. What their values are other decisions tell.
+
+    Attributes:
+        layer: Name of the module.
+        form: Of the product, see ``whit.factors``.
+        ranks: How many channels there are between the factors.
+    """
+
+    layer: str
+    form: Literal["matrix", "spatial", "channel"]
+    ranks: tuple[int, ...]
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the factors."""
+        return tuple(f"{self.layer}.{place}.weight" for place in range(len(self.ranks) + 1))
+
+    @property
+    def bias(self) -> str:
+        """Name of the bias, if there is one."""
+        return f"{self.layer}.{len(self.ranks)}.bias"
+
+    def covers(self, name: str) -> bool:
+        """Whether a parameter is gone with the layer."""
+        return name in (f"{self.layer}.weight", f"{self.layer}.bias")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,7 +309,7 @@ class Assigned:
 
 
 _Value = Masked | Rounded | RoundedActivation | RoundedBias | Assigned
-Structure = Folded | Scaled | Kept | LeftOut
+Structure = Folded | Scaled | Kept | LeftOut | Factored
 Decision = Structure | _Value
 
 
@@ -307,7 +339,7 @@ class Ledger:
         for decision in decisions:
             if isinstance(decision, Folded | Scaled):
                 structure.append(decision)
-            elif isinstance(decision, LeftOut):
+            elif isinstance(decision, LeftOut | Factored):
                 structure.append(decision)
                 values = {place: old for place, old in values.items() if not _gone(old, decision)}
             elif isinstance(decision, Kept):
@@ -374,9 +406,9 @@ def _holding(decision: _Value, old: _Value | None) -> _Value:
     return decision
 
 
-def _gone(decision: _Value, left_out: LeftOut) -> bool:
-    """Whether a decision is about a parameter of modules that are gone."""
-    return not isinstance(decision, RoundedActivation) and left_out.covers(decision.parameter)
+def _gone(decision: _Value, structure: LeftOut | Factored) -> bool:
+    """Whether a decision is about a parameter that is gone."""
+    return not isinstance(decision, RoundedActivation) and structure.covers(decision.parameter)
 
 
 def _place(decision: _Value) -> tuple[type, str]:

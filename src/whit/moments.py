@@ -88,6 +88,13 @@ class Moments:
         nothing = np.zeros(second.shape[:2])
         return cls(second=second, cross=second, mean=nothing, original=nothing, sensitivity=sensitivity.rows)
 
+    @classmethod
+    def equal(cls, rows: int, columns: int) -> "Moments":
+        """Those of a layer of which nothing is known: whatever it reads and makes counts alike."""
+        second = np.eye(columns)[None]
+        nothing = np.zeros((1, columns))
+        return cls(second=second, cross=second, mean=nothing, original=nothing, sensitivity=np.ones(rows))
+
     def growth(self, error: Doubles) -> float:
         """What the loss of a sample grows by with an error ``(rows, columns)`` in the weight, see ``Sensitivity``."""
         groups, columns = self.second.shape[:2]

@@ -1,7 +1,7 @@
 """What the middle asks of a framework: describe a network, and apply decisions to it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from whit.data import Array, Samples
@@ -39,6 +39,10 @@ class Network(ABC):
     @abstractmethod
     def foldable(self) -> Sequence[Folded]:
         """The batch normalisations that can be folded into the layer before them."""
+
+    @abstractmethod
+    def factorable(self) -> Collection[str]:
+        """Names of the linear layers and convolutions whose parameters are theirs alone: a chain can stand for them."""
 
     @abstractmethod
     def apply_(self, decisions: Sequence[Decision]) -> None:

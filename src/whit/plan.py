@@ -24,6 +24,7 @@ from whit.units import NM, Block
 
 __all__ = [
     "Equalize",
+    "Factorize",
     "Finetune",
     "FoldBatchNorm",
     "Plan",
@@ -49,7 +50,7 @@ class Rule:
     """
 
     layers: str
-    use: "Prune | Quantize | None" = None
+    use: "Prune | Factorize | Quantize | None" = None
 
     def __post_init__(self) -> None:
         _check_pattern(self.layers, f"Rule(layers={self.layers!r})")
@@ -267,6 +268,67 @@ class Shrink:
         if self.width == self.depth == 1:
             raise PlanError("Shrink(width=1.0, depth=1.0) shrinks nothing; give one of the two a smaller share")
         _choice("Shrink", "start", self.start, ("inherited", "fresh"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Factorize:
+    """Replace weights by products of smaller ones, wherever that takes less: a layer becomes a chain of two or three.
+
+    Linear layers and convolutions of 1x1 become two of them (a singular value decomposition), other convolutions what
+    ``kernels`` says. The factors are layers as any others, ``fc.0`` and ``fc.1`` for ``fc``, so that later steps train,
+    prune and quantize them; biases stay with the last. How many channels there are between the factors (the ranks)
+    follows from just one of ``energy``, ``parameters`` and ``macs``.
+
+    Attributes:
+        energy: The share to keep, at least, of every layer: of what the loss would grow by without the layer, or of the
+            squares of its weight, see ``by``. Above 0 and below 1.
+        parameters: The share that the whole network keeps of its parameters, at most. The layers share it out so that
+            the loss grows least.
+        macs: Likewise of its multiply-accumulates.
+        kernels: How convolutions of larger kernels are taken apart: ``"channel"`` takes fewer channels into and out of
+            the kernel (Tucker's decomposition, Kim et al. 2016), ``"spatial"`` makes ``k x 1`` and ``1 x k`` of it
+            (Jaderberg et al. 2014).
+        by: What errors are judged by: with ``"outputs"`` by those in what layers make of the samples and what these do
+            to the loss, layer after layer, each reading what those before it make now; then biases make up for means
+            too. With ``"weights"`` by their own squares alone.
+        multiple_of: Ranks are rounded up to a multiple of this, for runtimes that work on that many channels at a time.
+        samples: How many training samples to look at, at most, ``by="outputs"``.
+        rules: Other settings for some layers; only with ``energy`` other than to leave them alone.
+    """
+
+    energy: float | None = None
+    parameters: float | None = None
+    macs: float | None = None
+    kernels: Literal["channel", "spatial"] = "channel"
+    by: Literal["outputs", "weights"] = "outputs"
+    multiple_of: int = 1
+    samples: int = 512
+    rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in ("energy", "parameters", "macs")}
+        shares = {name: share for name, share in given.items() if share is not None}
+        if len(shares) != 1:
+            raise PlanError(
+                f"Factorize({', '.join(f'{name}={share}' for name, share in shares.items())}): give just one of "
+                "energy, parameters and macs, such as parameters=0.75"
+            )
+        for name, share in shares.items():
+            if not 0 < share < 1:
+                raise PlanError(f"Factorize({name}={share}): the share to keep lies between 0 and 1")
+        _choice("Factorize", "kernels", self.kernels, ("channel", "spatial"))
+        _choice("Factorize", "by", self.by, ("outputs", "weights"))
+        if self.multiple_of < 1:
+            raise PlanError(f"Factorize(multiple_of={self.multiple_of}): ranks are a multiple of 1 or more")
+        if self.samples < 1:
+            raise PlanError(f"Factorize(samples={self.samples}): look at one sample or more")
+        _same_kind(self)
+        for rule in self.rules:
+            if isinstance(rule.use, Factorize) and (self.energy is None or rule.use.energy is None):
+                raise PlanError(
+                    f"the rule for {rule.layers!r} has settings of its own: only an energy is kept layer by layer, a "
+                    "network has one budget. Leave the layers alone with use=None, or give energies to both"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -539,8 +601,8 @@ class Finetune:
         return replace(self, distill=distill if distill is not None and distill.weight > 0 else None)
 
 
-Step = FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink | Quantize | Finetune
-_Selective = TypeVar("_Selective", bound=Prune | Quantize)
+Step = FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink | Factorize | Quantize | Finetune
+_Selective = TypeVar("_Selective", bound=Prune | Factorize | Quantize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -561,7 +623,7 @@ class Plan:
         for step in steps:
             if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] (not all callers are typed)
                 raise PlanError(
-                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, "
+                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, Factorize, "
                     "Quantize and Finetune"
                 )
         quantized: Quantize | None = None
@@ -582,7 +644,9 @@ class Plan:
                     f"step {place} (Finetune with {step.penalty}) comes after Quantize: codes cannot shrink little by "
                     "little. Put it before Quantize"
                 )
-            if quantized is not None and isinstance(step, FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink):
+            if quantized is not None and isinstance(
+                step, FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink | Factorize
+            ):
                 raise PlanError(
                     f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "
                     "already rounded. Put it before Quantize"
@@ -591,6 +655,8 @@ class Plan:
                 raise PlanError(f"step {place} (Regrow) gives back what Prune masked, and no weight was; put it after")
             if isinstance(step, Prune | Regrow):
                 _check_start(step, place, steps[: place - 1])
+            if isinstance(step, Factorize | Rewind):
+                _check_factors(step, place, steps[: place - 1])
             if isinstance(step, Quantize):
                 quantized = step
                 _check_zero(step, steps[: place - 1])
@@ -654,6 +720,25 @@ def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
         )
 
 
+def _check_factors(step: Factorize | Rewind, place: int, before: tuple[Step, ...]) -> None:
+    """Raise ``PlanError`` for factors of what has zeros to keep, and for going back behind them."""
+    if isinstance(step, Rewind) and any(isinstance(one, Factorize) for one in before):
+        raise PlanError(
+            f"step {place} (Rewind) comes after Factorize: the network that was given has no values for factors. Put "
+            "it before Factorize"
+        )
+    if isinstance(step, Factorize) and any(isinstance(one, Prune) and not one.cuts for one in before):
+        raise PlanError(
+            f"step {place} (Factorize) comes after a Prune of single weights: products of factors would not keep the "
+            "zeros. Put it before that Prune, which then prunes the factors"
+        )
+    if isinstance(step, Factorize) and any(isinstance(one, Equalize) and one.in_front for one in before):
+        raise PlanError(
+            f"step {place} (Factorize) comes after Equalize(in_front=...), which divides what a layer reads that would "
+            "be no more. Put it before Equalize"
+        )
+
+
 def _check_start(step: Prune | Regrow, place: int, before: tuple[Step, ...]) -> None:
     """Raise ``PlanError`` for a score that looks at a training, where none stands right before."""
     rules = step.rules if isinstance(step, Prune) else ()
@@ -684,7 +769,7 @@ def _check_activations(target: Format, name: str = "activations") -> None:
     raise PlanError(f'Quantize({name}={target}): {problem}; write Int(bits={bits}, per="tensor", symmetric=False)')
 
 
-def _same_kind(step: Prune | Quantize) -> None:
+def _same_kind(step: Prune | Factorize | Quantize) -> None:
     for rule in step.rules:
         if rule.use is not None and type(rule.use) is not type(step):
             raise PlanError(

@@ -10,7 +10,7 @@ from whit.data import Array
 from whit.decide import Skipped, Weight, round_weights
 from whit.errors import ModelError, PlanError, listed
 from whit.ledger import Assigned, Ledger
-from whit.plan import Equalize, Finetune, FoldBatchNorm, Prune, Quantize, Regrow, Rewind, Shrink, Step
+from whit.plan import Equalize, Factorize, Finetune, FoldBatchNorm, Prune, Quantize, Regrow, Rewind, Shrink, Step
 from whit.pruning import mask_weights
 
 __all__ = ["WeightsRun", "assigned", "check_step", "is_floating", "not_numbers"]
@@ -72,6 +72,8 @@ def check_step(step: Step, place: int) -> None:
             advice = "say how many bits layers have with weights=Int(bits=4) and rules"
         case Regrow() | Rewind() | Shrink():
             what, advice = type(step).__name__, "drop the step"
+        case Factorize():
+            what, advice = "Factorize", "drop the step and make two layers of one in your own code"
         case Finetune():
             what, advice = "Finetune", "drop the step and train with your own loop before"
         case _:

@@ -410,6 +410,10 @@ def left_out():
     return {"kind": "left_out", "branch": "a", "identity": [], "zeros": ["b"]}
 
 
+def factored(**changed):
+    return {"kind": "factored", "layer": "a", "form": "channel", "ranks": [2, 3]} | changed
+
+
 def scaled(*made):
     return [{"kind": "scaled", "group": "g", "made": list(made), "read": []}]
 
@@ -424,6 +428,13 @@ def scaled(*made):
         ([left_out() | {"zeros": "a"}], [], "a is no list of names"),
         ([left_out() | {"identity": [1]}], [], "1 is not a name"),
         ([left_out(), {"kind": "masked", "parameter": "w"}, left_out()], [[True]], "not in replay order"),
+        ([factored(layer=1)], [], "1 is not a name"),
+        ([factored(form="round")], [], "factors have the form matrix, spatial, channel, not 'round'"),
+        ([factored(form=["matrix"])], [], "unhashable"),
+        ([factored(ranks=[2])], [], "factors in the form channel have 2 ranks, not 1"),
+        ([factored(ranks=[2, 0])], [], "0"),
+        ([factored(ranks=2)], [], "TypeError"),
+        ([factored(), factored()], [], "a layer is factored twice"),
         ([{"kind": "folded", "batch_norm": 1, "into": "a"}], [], "1 is not a name"),
         ([{"kind": "folded", "batch_norm": "b"}], [], "['batch_norm', 'into', 'kind'] are needed"),
         (scaled(), [], "it needs an array more than the file has"),

@@ -15,6 +15,7 @@ import whit.jax
 from whit import (
     Distill,
     Equalize,
+    Factorize,
     Finetune,
     FoldBatchNorm,
     Int,
@@ -222,6 +223,7 @@ ACTIVATIONS = Int(bits=8, per="tensor", symmetric=False)
         (Quantize(method=LearnedRounding()), r"step 2, Quantize\(method=LearnedRounding\(...\)\): .*method=Nearest"),
         (Quantize(correct_biases=True), r"step 2, Quantize\(correct_biases=True\): .*correct_biases=False"),
         (Quantize(method=OptimalBrain()), r"step 2, Quantize\(method=OptimalBrain\(...\)\): .*method=Nearest"),
+        (Factorize(energy=0.9), "step 2, Factorize: .*make two layers of one"),
         (Finetune(epochs=1), "step 2, Finetune: .*your own loop"),
         (Finetune(epochs=1, distill=Distill()), "step 2, Finetune"),
     ],

@@ -13,6 +13,7 @@ from whit.formats import BF16, FP16, Codebook, Float, Int
 from whit.ledger import (
     Assigned,
     Axis,
+    Factored,
     Folded,
     Kept,
     Ledger,
@@ -108,7 +109,17 @@ def ledgers(draw):
     structure |= st.builds(Scaled, group=NAMES, quarters=quarters, made=spans, read=spans, inputs=behind)
     modules = st.lists(st.sampled_from(["gone", "gone.too"]), max_size=2).map(tuple)
     structure |= st.builds(LeftOut, branch=NAMES, identity=modules, zeros=modules)
-    name_once = {"unique_by": lambda decision: decision.batch_norm if isinstance(decision, Folded) else id(decision)}
+    one, two = (st.tuples(*[st.integers(1, 2**20)] * count) for count in (1, 2))
+    layers = NAMES.map("factored.{}".format)
+    structure |= st.builds(Factored, layer=layers, form=st.sampled_from(["matrix", "spatial"]), ranks=one)
+    structure |= st.builds(Factored, layer=layers, form=st.just("channel"), ranks=two)
+
+    def once(decision):
+        """What can only happen once."""
+        about = (getattr(decision, name, None) for name in ("batch_norm", "layer"))
+        return next((name for name in about if name is not None), id(decision))
+
+    name_once = {"unique_by": once}
     decisions = draw(st.lists(structure, max_size=3, **name_once))
     for name in draw(st.sets(NAMES, max_size=4)):
         shape = draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4))

@@ -74,18 +74,19 @@ public:
 private:
     void add(const Json& value) {
         const std::string& kind = value.at("kind").text();
-        constexpr const char* kinds[] = {"folded",  "scaled",  "kept", "left_out", "masked",
-                                         "rounded", "rounded_activation", "rounded_bias", "assigned"};
+        constexpr const char* kinds[] = {"folded", "scaled",  "kept",               "left_out",     "factored",
+                                         "masked", "rounded", "rounded_activation", "rounded_bias", "assigned"};
         const auto* const known = std::find_if(std::begin(kinds), std::end(kinds), [&](auto one) { return kind == one; });
         if (known == std::end(kinds)) throw std::runtime_error("there is no decision of kind " + kind.substr(0, 40));
-        // What is folded, scaled, kept and left out may alternate.
-        const auto stage = std::max<std::ptrdiff_t>(known - std::begin(kinds), 3);
+        // What is folded, scaled, kept, left out and factored may alternate.
+        const auto stage = std::max<std::ptrdiff_t>(known - std::begin(kinds), 4);
         if (stage < stage_) throw std::runtime_error("the decisions are not in replay order");
         stage_ = stage;
         if (kind == "folded") return folded(value.table({"kind", "batch_norm", "into"}));
         if (kind == "scaled") return scaled(value.table({"kind", "group", "made", "read"}, {"inputs"}));
         if (kind == "kept") return kept(value.table({"kind", "group", "axes", "groups"}, {"sizes"}));
         if (kind == "left_out") return left_out(value.table({"kind", "branch", "identity", "zeros"}));
+        if (kind == "factored") return factored(value.table({"kind", "layer", "form", "ranks"}));
         if (kind == "masked") return masked(value.table({"kind", "parameter"}, {"from"}));
         if (kind == "rounded") {
             return rounded(value.table({"kind", "parameter", "target", "shape", "axis"}, {"zero_point", "unit"}));
@@ -183,6 +184,17 @@ private:
         for (const char* const modules : {"identity", "zeros"}) {
             for (const Json& module : fields.at(modules).list()) module.text();
         }
+    }
+
+    void factored(const Json::Table& fields) {
+        const std::string& form = fields.at("form").text();
+        if (form != "matrix" && form != "spatial" && form != "channel") {
+            throw std::runtime_error("there are no factors in the form " + form.substr(0, 40));
+        }
+        const Json::List& ranks = fields.at("ranks").list();
+        for (const Json& rank : ranks) rank.whole(1, most_bytes);
+        if (ranks.size() != (form == "channel" ? 2 : 1)) throw std::runtime_error("factors have other ranks");
+        if (!factored_.insert(fields.at("layer").text()).second) throw std::runtime_error("it is factored twice");
     }
 
     void masked(const Json::Table& fields) {
@@ -309,7 +321,7 @@ private:
     std::size_t next_ = 0;
     std::ptrdiff_t stage_ = 0;
     std::set<std::pair<std::ptrdiff_t, std::string>> names_;
-    std::set<std::string> folded_;
+    std::set<std::string> folded_, factored_;
     std::map<std::string, std::uint64_t> masks_;
     std::map<std::string, std::size_t> places_;
     std::map<std::string, float> steps_;

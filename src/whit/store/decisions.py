@@ -9,13 +9,15 @@ from typing import Any, cast
 import numpy as np
 
 from whit.data import Array
-from whit.errors import FileError
+from whit.errors import FileError, listed
+from whit.factors import FORMS
 from whit.formats import Codebook, Floats, Format, Int, Integers, pack_scales, unpack_scales
 from whit.ledger import (
     MOST_QUARTERS,
     Assigned,
     Axis,
     Decision,
+    Factored,
     Folded,
     Kept,
     Ledger,
@@ -44,6 +46,7 @@ _FIELDS = {
     "scaled": {"group", "made", "read"},
     "kept": {"group", "axes", "groups"},
     "left_out": {"branch", "identity", "zeros"},
+    "factored": {"layer", "form", "ranks"},
     "masked": {"parameter"},
     "rounded": {"parameter", "target", "shape", "axis"},
     "rounded_activation": {"tensor", "target", "scale", "zero_point"},
@@ -75,6 +78,8 @@ def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> di
             return found | ({"sizes": changes} if changes else {})
         case LeftOut(branch=branch, identity=identity, zeros=zeros):
             return {"kind": "left_out", "branch": branch, "identity": list(identity), "zeros": list(zeros)}
+        case Factored(layer=layer, form=form, ranks=ranks):
+            return {"kind": "factored", "layer": layer, "form": form, "ranks": list(ranks)}
         case Masked(parameter=parameter, mask=mask):
             return {"kind": "masked", "parameter": parameter} | _write_mask(mask, rounded.get(parameter), keep)
         case Rounded(parameter=parameter, target=target, shape=sizes):
@@ -159,7 +164,7 @@ def arrays_of(table: Mapping[str, Any]) -> list[str]:
             return ["codes"]
         case {"kind": "assigned"}:
             return ["values"]
-        case {"kind": "folded" | "left_out" | "rounded_activation"}:
+        case {"kind": "folded" | "left_out" | "factored" | "rounded_activation"}:
             return []
         case _:
             raise ValueError(f"there is no decision like {str(table)[:80]}")
@@ -219,6 +224,9 @@ def _fitting(found: list[Decision]) -> Ledger:
     folded = [decision.batch_norm for decision in ledger.structure if isinstance(decision, Folded)]
     if len(set(folded)) < len(folded):
         raise ValueError("a batch normalisation is folded twice")
+    factored = [decision.layer for decision in ledger.structure if isinstance(decision, Factored)]
+    if len(set(factored)) < len(factored):
+        raise ValueError("a layer is factored twice")
     shapes: dict[str, tuple[int, ...]] = {}
     for decision in ledger.values:
         match decision:
@@ -252,6 +260,8 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
         case "left_out":
             identity, zeros = _names(fields["identity"]), _names(fields["zeros"])
             return LeftOut(branch=text(fields["branch"]), identity=identity, zeros=zeros)
+        case "factored":
+            return _factored(fields)
         case "masked":
             return _masked(fields, fetch)
         case "rounded":
@@ -268,6 +278,16 @@ def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"{str(value)[:80]} is no list of names")
     return tuple(text(name) for name in cast(list[Any], value))
+
+
+def _factored(fields: dict[str, Any]) -> Factored:
+    form = fields["form"]
+    if form not in FORMS:
+        raise ValueError(f"factors have the form {listed(FORMS)}, not {str(form)[:40]!r}")
+    ranks = tuple(whole(rank, low=1) for rank in fields["ranks"])
+    if len(ranks) != FORMS[form].ranks:
+        raise ValueError(f"factors in the form {form} have {FORMS[form].ranks} ranks, not {len(ranks)}")
+    return Factored(layer=text(fields["layer"]), form=form, ranks=ranks)
 
 
 def _sizes(layer: str, changes: Any) -> dict[int, int]:

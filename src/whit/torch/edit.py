@@ -15,6 +15,7 @@ from whit.graph import Graph
 from whit.ledger import (
     Assigned,
     Decision,
+    Factored,
     Folded,
     Kept,
     LeftOut,
@@ -25,6 +26,7 @@ from whit.ledger import (
     Scaled,
 )
 from whit.torch.activations import activations_of, round_activations_
+from whit.torch.factored import chain
 from whit.torch.left_out import Through, Zeros
 
 __all__ = ["apply_", "foldable", "state_of", "tensor_of"]
@@ -49,6 +51,9 @@ def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
                     _scale_(module, decision)
                 case LeftOut():
                     _leave_out_(module, decision)
+                case Factored():
+                    owner, last = _owner(module, decision.layer)
+                    setattr(owner, last, chain(_submodule(module, decision.layer), decision))
                 case Masked():
                     tensor_of(module, decision.parameter).mul_(torch.from_numpy(decision.mask))
                 case Rounded() | RoundedBias():

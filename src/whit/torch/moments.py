@@ -172,15 +172,16 @@ def moments(
     vectors = places = 0
     for inputs in batches:
         most = ceil(_MOST * len(inputs[0]) / samples / layer.uses)
-        for now, before in zip(*(_calls(one, inputs, layer) for one in (module, original)), strict=True):
+        found = _calls(module, inputs, layer)
+        for now, before in zip(found, found if original is module else _calls(original, inputs, layer), strict=True):
             chosen, count = sampled(now, most, generator)
             x, y = vectors_of(now, chosen), vectors_of(before, chosen)
             weight = _weights(now, next(weights), chosen)
             # Where the loss depends on nothing that the layer makes, all places are alike.
             weight = weight / usual if usual > 0 else torch.ones_like(weight)
             by = x * weight
-            found = [by @ x.mT, y @ by.mT, by.sum(dim=2), (y * weight).sum(dim=2), weight.sum()]
-            sums = [old + new.double() for old, new in zip(sums or [torch.zeros(())] * 5, found, strict=True)]
+            more = [by @ x.mT, y @ by.mT, by.sum(dim=2), (y * weight).sum(dim=2), weight.sum()]
+            sums = [old + new.double() for old, new in zip(sums or [torch.zeros(())] * 5, more, strict=True)]
             vectors += x.shape[2]
             places += count
     if not vectors:

@@ -1,7 +1,7 @@
 """A torch module as the middle sees it."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
@@ -29,6 +29,7 @@ from whit.torch.capture import capture
 from whit.torch.checkpoint import Checkpoint, fingerprint
 from whit.torch.evidence import FEW, energies, gradients
 from whit.torch.export import export_onnx
+from whit.torch.factored import factorable
 from whit.torch.hinting import Hinting
 from whit.torch.moments import moments, sensitivities
 from whit.torch.objective import Objective
@@ -106,6 +107,10 @@ class TorchNetwork(Network):
     def foldable(self) -> Sequence[Folded]:
         """The batch normalisations that can be folded into the layer before them."""
         return edit.foldable(self.module, self.graph())
+
+    def factorable(self) -> Collection[str]:
+        """Names of the layers that a chain of layers can stand for."""
+        return factorable(self.module)
 
     def apply_(self, decisions: Sequence[Decision]) -> None:
         """Edit the module as decided."""
