@@ -177,42 +177,6 @@ def refused(make, message):
         ),
     ],
 )
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        ({}, "give just one of energy, parameters and macs"),
-        ({"energy": 0.9, "macs": 0.5}, r"Factorize\(energy=0.9, macs=0.5\): give just one"),
-        ({"energy": 1.0}, "lies between 0 and 1"),
-        ({"parameters": 0.0}, "lies between 0 and 1"),
-        ({"macs": float("nan")}, "lies between 0 and 1"),
-        ({"energy": 0.9, "kernels": "rows"}, "choose one of channel, spatial"),
-        ({"energy": 0.9, "by": "guess"}, "choose one of outputs, weights"),
-        ({"energy": 0.9, "multiple_of": 0}, "multiple of 1 or more"),
-        ({"energy": 0.9, "samples": 0}, "one sample or more"),
-        ({"energy": 0.9, "rules": (Rule(layers="a", use=Prune(amount=0.5)),)}, "uses Prune in a Factorize step"),
-        ({"energy": 0.9, "rules": (Rule(layers="a", use=Factorize(macs=0.5)),)}, "a network has one budget"),
-        ({"macs": 0.9, "rules": (Rule(layers="a", use=Factorize(energy=0.5)),)}, "a network has one budget"),
-    ],
-)
-def test_factorize_settings_that_mean_nothing_are_refused(settings, problem):
-    with pytest.raises(PlanError, match=problem):
-        Factorize(**settings)
-
-
-@pytest.mark.parametrize(
-    ("steps", "problem"),
-    [
-        ([Quantize(), Factorize(energy=0.9)], r"step 2 \(Factorize\) comes after Quantize"),
-        ([Prune(amount=0.5), Factorize(energy=0.9)], "comes after a Prune of single weights"),
-        ([Equalize(by=SmoothQuant(), in_front="a"), Factorize(energy=0.9)], "Put it before Equalize"),
-        ([Factorize(energy=0.9), Rewind()], "has no values for factors"),
-    ],
-)
-def test_factorize_has_its_place(steps, problem):
-    with pytest.raises(PlanError, match=problem):
-        Plan(*steps)
-
-
 def test_a_step_that_cannot_run_is_refused_when_it_is_made(make, message):
     refused(make, message)
 
@@ -305,3 +269,39 @@ def test_rules_that_match_nothing_are_all_listed_with_the_layers():
 def test_a_rule_behind_another_that_matches_the_same_layers_is_not_an_error():
     step = Prune(amount=0.5, rules=(Rule(layers=".*", use=Prune(amount=0.1)), Rule(layers="head")))
     assert settings(step, LAYERS) == dict.fromkeys(LAYERS, Prune(amount=0.1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({}, "give just one of energy, parameters and macs"),
+        ({"energy": 0.9, "macs": 0.5}, r"Factorize\(energy=0.9, macs=0.5\): give just one"),
+        ({"energy": 1.0}, "lies between 0 and 1"),
+        ({"parameters": 0.0}, "lies between 0 and 1"),
+        ({"macs": float("nan")}, "lies between 0 and 1"),
+        ({"energy": 0.9, "kernels": "rows"}, "choose one of channel, spatial"),
+        ({"energy": 0.9, "by": "guess"}, "choose one of outputs, weights"),
+        ({"energy": 0.9, "multiple_of": 0}, "multiple of 1 or more"),
+        ({"energy": 0.9, "samples": 0}, "one sample or more"),
+        ({"energy": 0.9, "rules": (Rule(layers="a", use=Prune(amount=0.5)),)}, "uses Prune in a Factorize step"),
+        ({"energy": 0.9, "rules": (Rule(layers="a", use=Factorize(macs=0.5)),)}, "a network has one budget"),
+        ({"macs": 0.9, "rules": (Rule(layers="a", use=Factorize(energy=0.5)),)}, "a network has one budget"),
+    ],
+)
+def test_factorize_settings_that_mean_nothing_are_refused(settings, problem):
+    with pytest.raises(PlanError, match=problem):
+        Factorize(**settings)
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"),
+    [
+        ([Quantize(), Factorize(energy=0.9)], r"step 2 \(Factorize\) comes after Quantize"),
+        ([Prune(amount=0.5), Factorize(energy=0.9)], "comes after a Prune of single weights"),
+        ([Equalize(by=SmoothQuant(), in_front="a"), Factorize(energy=0.9)], "Put it before Equalize"),
+        ([Factorize(energy=0.9), Rewind()], "has no values for factors"),
+    ],
+)
+def test_factorize_has_its_place(steps, problem):
+    with pytest.raises(PlanError, match=problem):
+        Plan(*steps)

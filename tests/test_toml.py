@@ -201,12 +201,19 @@ def test_a_table_names_its_kind_and_what_is_not_default(plan):
         assert all(getattr(step, name) != getattr(type(step), name, None) for name in table)
 
 
+def test_factors_go_there_and_back():
+    plan = Plan(
+        Factorize(macs=0.7, kernels="spatial", by="weights", rules=(Rule(layers="head"),)),
+        Factorize(energy=0.9, rules=(Rule(layers="head", use=Factorize(energy=0.5, multiple_of=8)),)),
+    )
+    assert "parameters" not in dumps(plan)
+    assert loads(dumps(plan)) == plan
+
+
 def test_a_plan_is_pinned_as_people_read_it():
     plan = Plan(
         FoldBatchNorm(),
         Prune(amount=0.5, unit="channel", multiple_of=8, rules=(Rule(layers=r"layer1\..*"),)),
-        Factorize(macs=0.7, kernels="spatial", by="weights", rules=(Rule(layers="head"),)),
-        Factorize(energy=0.9, rules=(Rule(layers="head", use=Factorize(energy=0.5, multiple_of=8)),)),
         Finetune(epochs=2, learning_rate=1e-5, distill=Distill(temperature=2.0)),
         Quantize(weights=Int(bits=4, per="group", group_size=32), rules=(Rule(layers="head", use=Quantize()),)),
     )
@@ -268,7 +275,7 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ('[[step]]\nkind = "trim"', "step 1: there is no kind 'trim'; whit knows "),
         (
             '[[step]]\nkind = "int"\nbits = 8',
-            "kind 'int' does not fit here; choose fold_batch_norm, equalize, prune, regrow, rewind, quantize",
+            "kind 'int' does not fit here; choose fold_batch_norm, equalize, prune, regrow, rewind, factorize, quantize",
         ),
         ('[[step]]\nkind = "prune"', "step 1: prune needs amount"),
         (
@@ -311,7 +318,7 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ),
         (
             '[[step]]\nkind = "prune"\namount = 0.5\nrules = [{kind = "rule", layers = "a", use = {kind = "int"}}]',
-            "kind 'int' does not fit here; choose prune, quantize",
+            "kind 'int' does not fit here; choose prune, factorize, quantize",
         ),
         (
             '[[step]]\nkind = "quantize"\n\n[[step]]\nkind = "prune"\namount = 0.5',

@@ -217,7 +217,7 @@ class Channel(Form):
         kernel = rows.shape[1] // inputs
         by_input = rows.reshape(len(rows), inputs, kernel).transpose(1, 0, 2).reshape(inputs, len(rows) * kernel)
         second = _regular(moments).reshape((inputs, kernel) * 2)
-        return _mode(by_input, np.einsum("akbk->ab", second))
+        return _mode(by_input, np.einsum("akbk->ab", second), idle=True)
 
     def product(self, factors: Sequence[Array]) -> Doubles:
         """The kernel between all channels."""
@@ -257,11 +257,13 @@ def _regular(moments: Moments) -> Doubles:
             return damped
 
 
-def _mode(matrix: Doubles, second: Doubles) -> _Mode:
-    """The parts of ``x^T matrix`` where ``second`` is the second moment of ``x``."""
+def _mode(matrix: Doubles, second: Doubles, *, idle: bool = False) -> _Mode:
+    """The parts of ``x^T matrix`` where ``second`` is the second moment of ``x``, the ``idle`` ones too if asked."""
     root = np.linalg.cholesky(second)
-    vectors, values, _ = np.linalg.svd(root.T @ matrix, full_matrices=False)
-    return _Mode(values**2, np.linalg.solve(root.T, vectors).T.astype(np.float64))
+    vectors, values, _ = np.linalg.svd(root.T @ matrix, full_matrices=idle)
+    energies = np.zeros(vectors.shape[1])
+    energies[: len(values)] = values**2
+    return _Mode(energies, np.linalg.solve(root.T, vectors).T.astype(np.float64))
 
 
 def _at_each(first: Doubles, places: int) -> Doubles:

@@ -223,7 +223,6 @@ ACTIVATIONS = Int(bits=8, per="tensor", symmetric=False)
         (Quantize(method=LearnedRounding()), r"step 2, Quantize\(method=LearnedRounding\(...\)\): .*method=Nearest"),
         (Quantize(correct_biases=True), r"step 2, Quantize\(correct_biases=True\): .*correct_biases=False"),
         (Quantize(method=OptimalBrain()), r"step 2, Quantize\(method=OptimalBrain\(...\)\): .*method=Nearest"),
-        (Factorize(energy=0.9), "step 2, Factorize: .*make two layers of one"),
         (Finetune(epochs=1), "step 2, Finetune: .*your own loop"),
         (Finetune(epochs=1, distill=Distill()), "step 2, Finetune"),
     ],
@@ -232,6 +231,11 @@ ACTIVATIONS = Int(bits=8, per="tensor", symmetric=False)
 def test_steps_that_need_a_graph_are_refused(params, step, message):
     with pytest.raises(PlanError, match=message):
         whit.jax.compress(params, Plan(Prune(amount=0.1), step))
+
+
+def test_weights_of_a_pytree_do_not_become_products(params):
+    with pytest.raises(PlanError, match=r"step 1, Factorize: .*make two layers of one"):
+        whit.jax.compress(params, Factorize(energy=0.9))
 
 
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
