@@ -212,7 +212,8 @@ def test_a_plan_has_a_step():
 def test_a_plan_is_made_of_steps(what):
     refused(
         lambda: Plan(what),
-        "is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, Factorize, Quantize and Finetune",
+        "is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, Factorize, Quantize and "
+        "Finetune",
     )
 
 

@@ -275,7 +275,7 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ('[[step]]\nkind = "trim"', "step 1: there is no kind 'trim'; whit knows "),
         (
             '[[step]]\nkind = "int"\nbits = 8',
-            "kind 'int' does not fit here; choose fold_batch_norm, equalize, prune, regrow, rewind, factorize, quantize",
+            "kind 'int' does not fit here; choose fold_batch_norm, equalize, prune, regrow, rewind, shrink, factorize",
         ),
         ('[[step]]\nkind = "prune"', "step 1: prune needs amount"),
         (

@@ -373,11 +373,7 @@ class Run:
             case Factorize():
                 self._factorize(step)
             case Quantize():
-                decisions, skipped = self._rounding(step)
-                if not decisions:
-                    raise PlanError(f"Quantize: nothing could be quantized; {decide.reasons(skipped)}")
-                self.skipped += skipped
-                self.record(decisions)
+                self._quantize(step)
             case Finetune():
                 quantized = bool(self.ledger.rounded() or self.ledger.activations())
                 taught, train = step.taught(quantized=quantized), self.data.train
@@ -395,6 +391,14 @@ class Run:
     def _evidence(self, step: Prune | Regrow | Factorize) -> Evidence:
         """What the scores of a step may look at."""
         return Evidence(samples=self.data.train, most=step.samples, loss=self.metric.loss, start=self.start)
+
+    def _quantize(self, step: Quantize) -> None:
+        """Round weights and activations."""
+        decisions, skipped = self._rounding(step)
+        if not decisions:
+            raise PlanError(f"Quantize: nothing could be quantized; {decide.reasons(skipped)}")
+        self.skipped += skipped
+        self.record(decisions)
 
     def _rounding(self, step: Quantize) -> Rounding:
         """What a step rounds, with the bits that layers choose and at the price of a bit that its target asks for."""

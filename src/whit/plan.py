@@ -623,8 +623,8 @@ class Plan:
         for step in steps:
             if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] (not all callers are typed)
                 raise PlanError(
-                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, Factorize, "
-                    "Quantize and Finetune"
+                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, "
+                    "Factorize, Quantize and Finetune"
                 )
         quantized: Quantize | None = None
         for place, step in enumerate(steps, 1):
