@@ -39,6 +39,8 @@ def report(rows: Sequence[dict[str, Any]], json_file: Path | None) -> None:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

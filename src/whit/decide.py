@@ -44,6 +44,10 @@ __all__ = [
 ]
 
 
+_FLOATING = frozenset({"conv_transpose", "lstm", "gru", "rnn"})
+"""Kinds of operations whose weights are not rounded."""
+
+
 class Weight(NamedTuple):
     """A layer's weight, whichever framework holds it.
 
@@ -161,18 +165,22 @@ def rounding(
     before = [*activations, *weights]
     decisions = learned(before, chosen, step.samples, graph, network, ledger, samples, progress or Progress())
     check_masks([one for one in decisions if isinstance(one, Rounded)], ledger)
-    return decisions, [*left, *skipped, *_unread(graph, network)]
+    return decisions, [*left, *skipped, *_unrounded(graph, network)]
 
 
-def _unread(graph: Graph, network: Network) -> list[Skipped]:
-    """The matrices that the forward pass does not read, under any of their names."""
+def _unrounded(graph: Graph, network: Network) -> list[Skipped]:
+    """The layers of kinds that are not rounded, and those that the forward pass does not read, under any name."""
+    found: dict[str, str] = {}
+    for operation in graph.operations:
+        if operation.kind in _FLOATING:
+            for name in filter(graph.is_parameter, operation.inputs):
+                found[name.rpartition(".")[0] or name] = f"weights of {operation.kind} stay in floating point"
     values = network.values()
     read = {_address(values[name]) for one in graph.operations for name in one.inputs if name in values}
-    return [
-        Skipped(step="quantize", layer=name.rpartition(".")[0] or name, reason="the forward pass does not read it")
-        for name, array in network.parameters().items()
-        if array.ndim > 1 and _address(array) not in read
-    ]
+    for name, array in network.parameters().items():
+        if array.ndim > 1 and _address(array) not in read:
+            found[name.rpartition(".")[0] or name] = "the forward pass does not read it"
+    return [Skipped(step="quantize", layer=layer, reason=reason) for layer, reason in found.items()]
 
 
 def _address(array: Array) -> int:

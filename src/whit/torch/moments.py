@@ -167,6 +167,7 @@ def moments(
     samples = sum(len(inputs[0]) for inputs in batches)
     generator = torch.Generator().manual_seed(0)
     sums: list[Tensor] = []
+    centres: list[Tensor] = []
     weights = iter(cost.places)
     usual = float(np.mean([part.mean() for part in cost.places]))
     vectors = places = 0
@@ -176,6 +177,10 @@ def moments(
         for now, before in zip(found, found if original is module else _calls(original, inputs, layer), strict=True):
             chosen, count = sampled(now, most, generator)
             x, y = vectors_of(now, chosen), vectors_of(before, chosen)
+            if layer.bias is not None:
+                # Near their mean, so that float32 products do not lose what little some vectors vary by.
+                centres = centres or [x.mean(dim=2, keepdim=True), y.mean(dim=2, keepdim=True)]
+                x, y = x - centres[0], y - centres[1]
             weight = _weights(now, next(weights), chosen)
             # Where the loss depends on nothing that the layer makes, all places are alike.
             weight = weight / usual if usual > 0 else torch.ones_like(weight)
@@ -188,10 +193,11 @@ def moments(
         return None
     second, cross, mean, mean_before = (one / sums[4] for one in sums[:4])
     if layer.bias is not None:
-        energy = second.diagonal(dim1=1, dim2=2).clone()
         second = second - mean[:, :, None] * mean[:, None, :]
         cross = cross - mean_before[:, :, None] * mean[:, None, :]
-        moves = (second.diagonal(dim1=1, dim2=2) > _CONSTANT * energy).double()
+        mean, mean_before = (one + centre[:, :, 0] for one, centre in zip((mean, mean_before), centres, strict=True))
+        variance = second.diagonal(dim1=1, dim2=2)
+        moves = (variance > _CONSTANT * (variance + mean.square())).double()
         second, cross = second * moves[:, :, None] * moves[:, None, :], cross * moves[:, None, :]
     each = places / samples
     return Moments(
