@@ -118,11 +118,11 @@ def _report(there: Connection, prune: Callable[..., dict[str, Any]], name: str, 
 def by_whit(module: nn.Module, inputs: tuple[Tensor, ...], amount: float) -> dict[str, Any]:
     """Prune with whit."""
     from whit import Prune
+    from whit.channels import macs_after
     from whit.data import Samples
     from whit.ledger import Ledger
     from whit.metrics import named
     from whit.proof import mask_, proven_cuts
-    from whit.pruning import macs_after
     from whit.scoring import Evidence
     from whit.torch.network import TorchNetwork
 

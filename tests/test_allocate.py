@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from whit.allocate import keep_units, keep_weights
+from whit.allocate import keep_one_, keep_units, keep_weights, least
 
 scores = hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(0, 100, width=32))
 several = st.dictionaries(st.sampled_from("abcd"), scores, min_size=1)
@@ -70,7 +70,7 @@ def test_alone_every_parameter_gives_its_own_share():
 @settings(deadline=None)
 @given(several, amounts, st.integers(1, 8), st.booleans())
 def test_units_are_kept_in_multiples_best_first_and_never_none(values, amount, multiple, together):
-    kept = keep_units(values, same(amount, values), same(multiple, values), together=together)
+    kept, _ = keep_units(values, same(amount, values), same(multiple, values), together=together)
     for name, units in kept.items():
         size = values[name].size
         assert (np.diff(units) > 0).all()
@@ -83,7 +83,7 @@ def test_units_are_kept_in_multiples_best_first_and_never_none(values, amount, m
 @settings(deadline=None)
 @given(several, amounts)
 def test_alone_a_group_loses_its_share_rounded_down(values, amount):
-    kept = keep_units(values, same(amount, values), same(1, values), together=False)
+    kept, _ = keep_units(values, same(amount, values), same(1, values), together=False)
     for name, units in kept.items():
         # 1e-9: 0.7 of 10 units is 7 and not the 6 that 7.000000000000001 or 6.999999999999999 might give.
         assert units.size == max(1, values[name].size - int(amount * values[name].size + 1e-9))
@@ -95,32 +95,54 @@ def test_alone_a_group_loses_its_share_rounded_down(values, amount):
 )
 def test_how_many_of_ten_units_stay(amount, multiple, count):
     values = singles({"a": range(10)})
-    kept = keep_units(values, {"a": amount}, {"a": multiple}, together=False)
+    kept, _ = keep_units(values, {"a": amount}, {"a": multiple}, together=False)
     assert kept["a"].tolist() == list(range(10 - count, 10))
 
 
 def test_together_scores_are_relative_to_their_group():
     # b is a hundred times a: the lowest half, relative to the mean, is one unit of each.
     values = singles({"a": [1, 3], "b": [300, 100]})
-    kept = keep_units(values, same(0.5, values), same(1, values), together=True)
+    kept, _ = keep_units(values, same(0.5, values), same(1, values), together=True)
     assert [kept[name].tolist() for name in "ab"] == [[1], [0]]
 
 
 def test_together_a_group_may_lose_more_than_its_share_but_not_everything():
     values = singles({"even": [1, 1, 1, 1], "peaked": [100, 0, 0, 0]})
-    kept = keep_units(values, same(0.75, values), same(1, values), together=True)
+    kept, _ = keep_units(values, same(0.75, values), same(1, values), together=True)
     assert kept["even"].size == 1  # three zeros and three ones go
     assert kept["peaked"].tolist() == [0]
 
 
 def test_a_group_of_zeros_is_worth_nothing_and_keeps_one():
     values = singles({"zero": [0, 0, 0], "one": [1, 1, 1]})
-    kept = keep_units(values, same(0.5, values), same(1, values), together=True)
+    kept, emptied = keep_units(values, same(0.5, values), same(1, values), together=True)
+    assert emptied == ["zero"]
     assert kept["zero"].tolist() == [2]
     assert kept["one"].tolist() == [0, 1, 2]
+
+
+@settings(deadline=None)
+@given(several, amounts)
+def test_a_mask_that_keeps_nothing_keeps_the_best(values, amount):
+    masks = keep_weights(values, same(amount, values), together=True)
+    before = {name: mask.copy() for name, mask in masks.items()}
+    assert keep_one_(masks, values) == [name for name in values if not before[name].any()]
+    for name, mask in masks.items():
+        if before[name].any():
+            assert np.array_equal(mask, before[name])
+        else:
+            assert mask.sum() == 1
+            assert values[name][mask] == values[name].max()
+
+
+@pytest.mark.parametrize(
+    ("threshold", "low", "found"), [(0.3, 0.0, 0.3125), (1.0, 0.0, 1.0), (0.0, 0.0, 0.0), (0.3, 0.75, 0.75)]
+)
+def test_the_least_share_that_fits_is_found_to_a_sixteenth(threshold, low, found):
+    assert least(lambda share: share >= threshold, tries=4, low=low) == found
 
 
 @pytest.mark.parametrize("together", [False, True])
 def test_nothing_to_spread_over_is_nothing(together):
     assert keep_weights({}, {}, together=together) == {}
-    assert keep_units({}, {}, {}, together=together) == {}
+    assert keep_units({}, {}, {}, together=together) == ({}, [])

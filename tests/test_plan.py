@@ -66,6 +66,8 @@ def refused(make, message):
         ),
         (lambda: Prune(amount=0.5, macs=0.5), "Prune(macs=0.5, unit='weight'): channels are cut until"),
         (lambda: Prune(amount=0.5, unit="channel", macs=0), "above 0 and at most 1"),
+        (lambda: Prune(amount=0.5, latency=0.5), "until a share of the time is left"),
+        (lambda: Prune(amount=0.5, unit=NM(n=2, m=4), bytes=0.5), "until a share of the bytes is left"),
         (lambda: Prune(amount=0.5, unit=Block(), scope="row"), 'blocks may span rows; take scope="layer"'),
         (
             lambda: Prune(amount=0.5, unit=NM(n=1, m=4)),

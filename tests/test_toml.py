@@ -90,12 +90,15 @@ def prunes(draw, unit=None, scope=None, nested=True):
     unit = unit or draw(st.sampled_from(["weight", "channel", Block(rows=2, columns=3)]))
     scope = scope or draw(st.sampled_from(["layer", "global"] if unit == "channel" else ["layer", "global", "erk"]))
     score = draw(st.sampled_from([Magnitude(norm=1), Magnitude(), Hessian(damping=0.5), LAMP(), Random(seed=3)]))
+    shares = st.none() | st.floats(0, 1, exclude_min=True)
     return Prune(
         amount=draw(st.floats(0, 1, exclude_max=True)),
         unit=unit,
         score=score,
         scope=scope,
-        macs=draw(st.none() | st.floats(0, 1, exclude_min=True)) if nested and unit == "channel" else None,
+        macs=draw(shares) if nested and unit == "channel" else None,
+        latency=draw(shares) if nested and unit == "channel" else None,
+        bytes=draw(shares) if nested else None,
         multiple_of=draw(several),
         rules=draw(rules(prunes(unit, scope, nested=False))) if nested else (),
     )
@@ -280,7 +283,7 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ('[[step]]\nkind = "prune"', "step 1: prune needs amount"),
         (
             '[[step]]\nkind = "prune"\namount = 0.5\nshare = 1',
-            "prune has no share; it has amount, compensate, macs, multiple_of, rules",
+            "prune has no share; it has amount, bytes, compensate, latency, macs, multiple_of, rules",
         ),
         ('[[step]]\nkind = "prune"\namount = 2', "step 1: Prune(amount=2): the share to remove lies in [0, 1)"),
         ('[[step]]\nkind = "prune"\namount = "half"', "prune.amount = 'half': expected float, not str"),

@@ -72,18 +72,24 @@ TEST("floats come back bit for bit") {
     for (const std::uint32_t bits : {0u, 0x80000000u, 1u, 0x7f800000u, 0xff800000u, 0x7fc00001u, 0xffffffffu, 0x7f7fffffu}) {
         special.push_back(of_bits(bits));
     }
-    const std::vector<float> ones(3000, 1.0f), none;
-    for (const auto& values : {any, rounded, special, ones, none}) {
+    const std::vector<float> ones(3000, 1.0f), zeros(3000, 0.0f), none;
+    std::vector<float> sparse(1000, 0.0f), signs = any;
+    for (std::size_t k = 0; k < 1000; k += 10) sparse[k] = rounded[k];
+    for (std::size_t k = 0; k < 1000; k += 3) signs[k] = k % 2 == 0 ? 0.0f : -0.0f;
+    for (const auto& values : {any, rounded, special, ones, zeros, sparse, signs, none}) {
         CHECK(same(whit::decode_floats(whit::encode_floats(values), values.size()), values));
     }
     CHECK(whit::encode_floats(rounded).size() < 1000 * 9 / 8);
     CHECK(whit::encode_floats(ones).size() < 12);
+    CHECK(whit::encode_floats(zeros).size() < 12);
+    // A hundred of 9 bits, as above, and 0.47 bits for each of a thousand to say which they are.
+    CHECK(whit::encode_floats(sparse).size() < 100 * 9 / 8 + 59 + 30);
 }
 
 TEST("damaged bytes of both coders give an error or something of the declared size") {
     Random random;
     std::vector<float> values;
-    for (int k = 0; k < 300; ++k) values.push_back(static_cast<float>(random() % 1000) - 500.0f);
+    for (int k = 0; k < 300; ++k) values.push_back(k % 4 == 0 ? 0.0f : static_cast<float>(random() % 1000) - 500.0f);
     const Bytes plain = bytes_of(std::string(300, 'a') + "something else" + std::string(300, 'b'));
     const Bytes floats = whit::encode_floats(values), bytes = whit::encode_bytes(plain);
     for (int round = 0; round < 300; ++round) {
@@ -116,6 +122,7 @@ TEST("sizes that the bytes cannot hold are refused before anything is made") {
     }
     CHECK(refused([&] { whit::decode_floats({few.data(), 1}, 1); }));
     CHECK(refused([] { whit::decode_floats(Bytes{24, 127, 0}, 1); }));
+    CHECK(refused([] { whit::decode_floats(Bytes{128 + 24, 127, 0}, 1); }));
 }
 
 TEST("these bytes are coded like this on every machine") {

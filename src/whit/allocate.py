@@ -1,6 +1,6 @@
 """One amount or budget spread over layers: what goes and what each may take, given what everything is worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil, prod
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from whit import _core
 from whit.errors import PlanError
 from whit.formats import Floats
 
-__all__ = ["Option", "choose", "erk", "keep_rows", "keep_units", "keep_weights"]
+__all__ = ["Option", "choose", "erk", "keep_one_", "keep_rows", "keep_units", "keep_weights", "least"]
 
 _MOST_PARTS = 1 << 17
 """Partial choices that are followed at once."""
@@ -52,6 +52,19 @@ def keep_weights(
         parts = np.split(mask, np.cumsum([scores[name].size for name in names])[:-1])
         masks |= {name: part.reshape(scores[name].shape) for name, part in zip(names, parts, strict=True)}
     return masks
+
+
+def keep_one_(masks: Mapping[str, NDArray[np.bool_]], scores: Mapping[str, Floats]) -> list[str]:
+    """In each mask that keeps nothing, keep what has the highest score; the names of these.
+
+    >>> masks = {"a": np.array([False, False]), "b": np.array([True, False])}
+    >>> keep_one_(masks, {"a": np.float32([1, 2]), "b": np.float32([4, 3])}), masks["a"].tolist()
+    (['a'], [False, True])
+    """
+    emptied = [name for name, mask in masks.items() if mask.size and not mask.any()]
+    for name in emptied:
+        masks[name].flat[int(scores[name].argmax())] = True
+    return emptied
 
 
 def keep_rows(
@@ -100,7 +113,7 @@ def erk(shapes: Mapping[str, tuple[int, ...]], amounts: Mapping[str, float]) -> 
 
 def keep_units(
     scores: Mapping[str, Floats], amounts: Mapping[str, float], multiples: Mapping[str, int], *, together: bool
-) -> dict[str, NDArray[np.int64]]:
+) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
     """Which units of every group stay: the highest scores, at least one, a multiple as asked.
 
     Args:
@@ -111,12 +124,13 @@ def keep_units(
             a group of small weights is not emptied for the scale of its weights.
 
     Returns:
-        Rising indices of the units that stay, by group.
+        Rising indices of the units that stay, by group, and the groups of which none would have.
 
-    >>> keep_units({"a": np.array([3.0, 1.0, 2.0], np.float32)}, {"a": 0.5}, {"a": 1}, together=False)["a"].tolist()
-    [0, 2]
+    >>> keep_units({"a": np.array([3.0, 1.0, 2.0], np.float32)}, {"a": 0.5}, {"a": 1}, together=False)
+    ({'a': array([0, 2])}, [])
     """
     kept: dict[str, NDArray[np.int64]] = {}
+    emptied: list[str] = []
     for names in _pools(amounts, together):
         counts = {name: scores[name].size - int(amounts[name] * scores[name].size + 1e-9) for name in names}
         if together:
@@ -126,12 +140,28 @@ def keep_units(
             }
             masks = keep_weights(relative, dict.fromkeys(names, amounts[names[0]]), together=True)
             counts = {name: int(mask.sum()) for name, mask in masks.items()}
+        emptied += [name for name in names if counts[name] < 1]
         for name in names:
             size = scores[name].size
             count = min(size, multiples[name] * ceil(max(counts[name], 1) / multiples[name]))
             mask = _core.prune(np.asarray(scores[name], np.float32), size - count)
             kept[name] = np.flatnonzero(mask)
-    return kept
+    return kept, emptied
+
+
+def least(fits: Callable[[float], bool], tries: int, low: float = 0.0) -> float:
+    """The least share from ``low`` to 1 that fits, but for ``2 ** -tries`` of the way; 1 does, and so do larger ones.
+
+    >>> least(lambda share: share >= 0.3, tries=2)
+    0.5
+    """
+    if fits(low):
+        return low
+    high = 1.0
+    for _ in range(tries):
+        middle = (low + high) / 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
 
 
 def _pools(amounts: Mapping[str, float], together: bool) -> list[list[str]]:

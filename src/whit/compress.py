@@ -17,6 +17,7 @@ from whit.depth import branches, evenly
 from whit.equalize import equalize
 from whit.errors import ModelError, PlanError, listed
 from whit.factorize import factorize
+from whit.footprint import Footprint, settle_
 from whit.frontends import network_of
 from whit.ledger import Assigned, Decision, Ledger, Masked, Rounded, RoundedActivation
 from whit.measure import Figures, Latency, Parity
@@ -154,7 +155,7 @@ def compress(
     run = begin(
         model, plan, data=data, metric=metric, profile=profile, target=target, teacher=teacher, progress=progress
     )
-    run.workers = workers
+    run.workers, run.threads = workers, threads
     run.through(0, len(run.plan.steps), checkpoints)
     return run.result(threads)
 
@@ -294,6 +295,7 @@ class Run:
         self.original = original
         self.teacher = original
         self.workers: Workers | None = None
+        self.threads = 1
         self.network = original.copy()
         self.data = data
         self.metric = metric
@@ -356,7 +358,9 @@ class Run:
             case Prune(unit="residual"):
                 self._shorten(step)
             case Prune():
-                masks, skipped = pruning.single_weights(step, self.network, self.ledger, self._evidence(step))
+                masks, skipped = pruning.single_weights(
+                    step, self.network, self.ledger, self._evidence(step), self._footprint()
+                )
                 if not masks:
                     raise PlanError(f"Prune: no weight could be pruned; {decide.reasons(skipped)}")
                 self.skipped += skipped
@@ -433,14 +437,12 @@ class Run:
 
     def _size_with(self, decisions: Sequence[Decision]) -> int:
         """Bytes of the file, if these decisions were the last."""
-        trial = Run(self.network, self.plan, self.data, self.metric, Progress(), self.profile)
-        trial.ledger = self.ledger
-        trial.record(decisions)
-        trial.settle()
-        with TemporaryDirectory(prefix="whit-") as folder:
-            path = Path(folder) / "model.onnx"
-            trial.network.export(path, trial.ledger)
-            return len(store.encode(trial.ledger, path.read_bytes(), self.about, profile=self.profile))
+        return self._footprint().bytes(decisions)
+
+    def _footprint(self) -> Footprint:
+        """What the network takes now."""
+        sample = self.data.test.take(slice(0, 1))[0]
+        return Footprint(self.network, self.ledger, sample, self.about, self.profile, self.threads)
 
     def record(self, decisions: Sequence[Decision]) -> None:
         """Apply decisions, and note all but plain values, which stand when the last step is done."""
@@ -473,7 +475,7 @@ class Run:
 
     def _cut(self, step: Prune) -> None:
         """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""
-        proven = proven_cuts(step, self.network, self._evidence(step))
+        proven = proven_cuts(step, self.network, self._evidence(step), self._footprint())
         if not proven.cuts and step.amount > 0:
             raise PlanError(f"Prune: no channel could be cut; {decide.reasons(proven.skipped)}")
         self.skipped += proven.skipped
@@ -481,7 +483,7 @@ class Run:
 
     def _shorten(self, step: Prune) -> None:
         """Leave out residual branches, each proven to be the same as one with zero parameters."""
-        left_out, skipped = branches(step, self.network, self._evidence(step), self.progress)
+        left_out, skipped = branches(step, self.network, self._evidence(step), self.progress, self._footprint())
         if not left_out and step.amount > 0:
             raise PlanError(f"Prune: no residual branch could be left out; {decide.reasons(skipped)}")
         self.skipped += skipped
@@ -516,10 +518,7 @@ class Run:
 
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""
-        self.record(decide.biases(self.network, self.ledger))
-        given = self.ledger.given()
-        rest = {name: np.array(x) for name, x in self.network.values().items() if name not in given}
-        self.ledger = self.ledger.record(*(Assigned(parameter=name, values=x) for name, x in rest.items()))
+        self.ledger = settle_(self.network, self.ledger)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,11 +7,12 @@ import numpy as np
 
 from whit.decide import Skipped, reasons
 from whit.errors import PlanError
+from whit.footprint import Footprint
 from whit.graph import Graph
 from whit.ledger import Assigned, LeftOut
 from whit.metrics import divergence
 from whit.network import Network
-from whit.plan import Prune, settings
+from whit.plan import TAKEN, Prune, settings
 from whit.progress import Progress
 from whit.proof import SAMPLES, same
 from whit.residuals import Residual, residuals, ways
@@ -29,32 +30,40 @@ class _Branch(NamedTuple):
 
 
 def branches(
-    step: Prune, network: Network, evidence: Evidence, progress: Progress
+    step: Prune, network: Network, evidence: Evidence, progress: Progress, footprint: Footprint | None = None
 ) -> tuple[list[LeftOut], list[Skipped]]:
     """The branches that a step with ``unit="residual"`` leaves out, and those that cannot be.
 
     They go one after the other. Each time it is the one without which, beside those that are gone, the outputs diverge
-    least from what they are now; under a budget of multiply-accumulates, least for each of those that it takes.
+    least from what they are now; under a budget, least for each multiply-accumulate that it takes. Budgets of bytes and
+    time are measured by the ``footprint``; without it they are not heeded.
 
     Raises:
-        PlanError: The amount is too small for the budget, or there is no such branch.
+        PlanError: The amount is too small for a budget, or there is no such branch.
     """
     graph = network.graph()
     found, skipped = _eligible(step, network, graph, evidence)
     most = int(step.amount * len(found) + 1e-9)
-    budget = None if step.macs is None else step.macs * graph.macs()
+    budgets = {name: share for name, share in step.budgets.items() if footprint is not None or name == "macs"}
     least = graph.macs() - sum(sorted(one.macs for one in found)[len(found) - most :])
-    if budget is not None and least > budget:
-        raise PlanError(
-            f'Prune(macs={step.macs}, unit="residual"): without {most} of {len(found)} branches the network still '
-            f"takes {least / graph.macs():.3f} of its multiply-accumulates; give it a larger amount"
-        )
+    if "macs" in budgets and least > budgets["macs"] * graph.macs():
+        raise _too_small("macs", step, len(found), least / graph.macs())
     chosen: list[_Branch] = []
-    order = _Order(network, evidence, found, per_mac=budget is not None)
+
+    def taken(name: str) -> float:
+        if footprint is None or name == "macs":
+            return 1 - sum(one.macs for one in chosen) / graph.macs()
+        decisions = [one.decision for one in chosen]
+        return footprint.share_of_bytes(decisions) if name == "bytes" else footprint.share_of_time(decisions)
+
+    order = _Order(network, evidence, found, per_mac=bool(budgets))
     with progress.bar("leaving out residual branches", most) as bar:
-        while len(chosen) < most and (budget is None or graph.macs() - sum(one.macs for one in chosen) > budget):
+        while len(chosen) < most and not (budgets and all(taken(name) <= share for name, share in budgets.items())):
             chosen.append(order.next())
             bar.advance()
+    for name, share in budgets.items():
+        if len(chosen) == most and (left := taken(name)) > share:
+            raise _too_small(name, step, len(found), left)
     return [one.decision for one in chosen], skipped
 
 
@@ -82,6 +91,14 @@ def spread(size: int, count: int) -> frozenset[int]:
     ([1, 3, 5], [2, 6], [0, 1])
     """
     return frozenset(int((place + 0.5) * size / count) for place in range(min(count, size)))
+
+
+def _too_small(name: str, step: Prune, found: int, left: float) -> PlanError:
+    """What to say of an amount that does not reach a budget."""
+    return PlanError(
+        f'Prune({name}={step.budgets[name]}, unit="residual"): without {int(step.amount * found + 1e-9)} of {found} '
+        f"branches the network still takes {left:.3f} of its {TAKEN[name]}; give it a larger amount"
+    )
 
 
 def _eligible(step: Prune, network: Network, graph: Graph, evidence: Evidence) -> tuple[list[_Branch], list[Skipped]]:

@@ -23,6 +23,7 @@ from whit.scores import Gradient, Magnitude, Score
 from whit.units import NM, Block
 
 __all__ = [
+    "TAKEN",
     "Equalize",
     "Factorize",
     "Finetune",
@@ -38,6 +39,10 @@ __all__ = [
     "setting",
     "settings",
 ]
+
+
+TAKEN = {"macs": "multiply-accumulates", "latency": "time", "bytes": "bytes"}
+"""What a network takes, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +122,11 @@ class Prune:
         macs: With channels: cut only so far that the network takes this share of its multiply-accumulates, and all
             groups as far, in shares of their amount. With branches: leave out no more than that takes, the next always
             the one that is missed least for each multiply-accumulate.
+        latency: The same with the time of one sample in ONNX Runtime, measured beside the network as this step found
+            it. Measured times differ from run to run, and so may what is cut.
+        bytes: The same with the bytes of the ``.whit`` file, if it were written after this step, beside what they would
+            be without it; with weights and blocks of them too. The more of a network is cut, the fewer bytes it takes
+            whatever rounds it later; of zeros alone, rounding leaves a smaller share or a larger one.
         multiple_of: With channels: how many are kept is rounded up to a multiple of this, for runtimes that work on
             that many at a time.
         compensate: Single weights that stay make up for those that go, layer after layer, as well as can be without
@@ -131,6 +141,8 @@ class Prune:
     score: Score = Magnitude()
     scope: Literal["row", "layer", "global", "erk"] = "layer"
     macs: float | None = None
+    latency: float | None = None
+    bytes: float | None = None
     multiple_of: int = 1
     compensate: bool = False
     samples: int = 512
@@ -148,8 +160,9 @@ class Prune:
             raise PlanError(f"Prune(multiple_of={self.multiple_of}): keep a multiple of 1 or more channels")
         _same_kind(self)
         for rule in self.rules:
-            if isinstance(rule.use, Prune) and rule.use.macs is not None:
-                raise PlanError(f"the rule for {rule.layers!r} has macs of its own; a network has one budget")
+            if isinstance(rule.use, Prune) and rule.use.budgets:
+                budget = next(iter(rule.use.budgets))
+                raise PlanError(f"the rule for {rule.layers!r} has {budget} of its own; a network has one budget")
             if isinstance(rule.use, Prune) and (rule.use.unit, rule.use.scope) != (self.unit, self.scope):
                 raise PlanError(
                     f"the rule for {rule.layers!r} prunes {rule.use.unit}s by {rule.use.scope}, its step "
@@ -183,11 +196,13 @@ class Prune:
             raise PlanError(
                 f'Prune(unit="{self.unit}", compensate=True): only single weights make up for others so far'
             )
-        if self.macs is not None and not (0 < self.macs <= 1 and self.cuts):
-            raise PlanError(
-                f"Prune(macs={self.macs}, unit={self.unit!r}): channels are cut until a share of the "
-                'multiply-accumulates is left, above 0 and at most 1; take unit="channel" or "residual"'
-            )
+        for name, share in self.budgets.items():
+            allowed = self.cuts or (name == "bytes" and not isinstance(self.unit, NM))
+            if not (0 < share <= 1 and allowed):
+                raise PlanError(
+                    f"Prune({name}={share}, unit={self.unit!r}): channels are cut until a share of the {TAKEN[name]} "
+                    'is left, above 0 and at most 1; take unit="channel" or "residual"'
+                )
 
     def _check_residual(self) -> None:
         """Raise ``PlanError`` for what says nothing about whole branches."""
@@ -202,6 +217,12 @@ class Prune:
             )
         if any(rule.use is not None for rule in self.rules):
             raise PlanError('Prune(unit="residual"): a rule can only leave branches alone, with use=None')
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The shares of what the network takes that are to be reached, by the name of what it takes."""
+        given = {"macs": self.macs, "latency": self.latency, "bytes": self.bytes}
+        return {name: share for name, share in given.items() if share is not None}
 
     @property
     def cuts(self) -> bool:

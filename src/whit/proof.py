@@ -6,14 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from whit import pruning
+from whit.channels import Channels, Cut, Tried, cutting
 from whit.data import Array, Samples
 from whit.decide import Skipped
+from whit.footprint import Footprint
 from whit.graph import Graph
 from whit.ledger import Kept, Masked
 from whit.network import Network
 from whit.plan import Prune
-from whit.pruning import Cut, Tried
 from whit.scoring import Evidence
 
 __all__ = ["SAMPLES", "Proven", "mask_", "proven_cuts", "same"]
@@ -31,25 +31,33 @@ class Proven(NamedTuple):
     skipped: list[Skipped]
 
 
-def proven_cuts(step: Prune, network: Network, evidence: Evidence) -> Proven:
+def proven_cuts(step: Prune, network: Network, evidence: Evidence, footprint: Footprint | None = None) -> Proven:
     """The cuts that a step with ``unit="channel"`` makes, none of which changes what the channels that stay compute.
 
     A group whose cut does is left alone, with the reason: its width is a number in the user's code, say. Of numbers of
-    which nobody can say what they count, the proof shows whether they follow the cut.
+    which nobody can say what they count, the proof shows whether they follow the cut. Budgets that have to be measured
+    are kept by cuts that hold, so they come last; without a ``footprint`` they are not heeded.
     """
     graph = network.graph()
-    cuts, skipped = pruning.channels(step, network, graph, evidence)
+    channels = Channels(step, network, graph, evidence)
+    tried = Tried()
+    cuts, skipped = channels.cuts(tried)
     proof = _Proof(network, graph, evidence.samples)
-    if not proof.holds(cuts):
+    holds = proof.holds(cuts)
+    if not holds:
         proof.add(cuts)
         tried = Tried(
             broken=frozenset(cut.group.signature for cut in proof.broken),
             steady=frozenset(cut.group.signature for cut in proof.sound if cut.steady),
         )
-        cuts, skipped = pruning.channels(step, network, graph, evidence, tried)
+    measured = footprint if step.budgets.keys() - {"macs"} else None
+    if not holds or measured is not None:
+        cuts, skipped = channels.cuts(tried, measured)
         if not proof.holds(cuts):
+            proof.sound.clear()
+            proof.add(cuts)
             cuts = proof.sound
-    return Proven(cuts, pruning.cutting(cuts, graph), skipped)
+    return Proven(cuts, cutting(cuts, graph), skipped)
 
 
 class _Proof:
@@ -74,7 +82,7 @@ class _Proof:
         expected = self._masked(cuts)
         try:
             cut = self.network.copy()
-            cut.apply_(pruning.cutting(cuts, self.graph))
+            cut.apply_(cutting(cuts, self.graph))
             found = cut.predict(self.samples, most=SAMPLES)
         except Exception:  # the user's code fixes a size: whatever it raises, this cut is not one it can take
             return False

@@ -85,10 +85,8 @@ def _to(prune: Prune, shares: list[float]) -> list[Prune]:
 
 def _scaled(prune: Prune, share: float, before: float) -> Prune:
     _check_masks(prune, "a schedule", channels=True)
-    if prune.macs is not None:
-        raise PlanError(
-            f"a schedule cannot come near macs={prune.macs} by shares of an amount; write the steps by hand"
-        )
+    for name, budget in prune.budgets.items():
+        raise PlanError(f"a schedule cannot come near {name}={budget} by shares of an amount; write the steps by hand")
     amount = prune.amount * share
     if prune.cuts:  # those that went are no longer counted
         amount = 1 - (1 - amount) / (1 - prune.amount * before)

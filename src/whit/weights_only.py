@@ -51,10 +51,10 @@ def check_step(step: Step, place: int) -> None:
     match step:
         case FoldBatchNorm():
             what, advice = "FoldBatchNorm", "fold the normalisation into the kernels yourself and drop the step"
-        case Equalize():
-            what, advice = "Equalize", "drop the step"
         case Prune(cuts=True):
             what, advice = f'Prune(unit="{step.unit}")', 'prune single weights with unit="weight"'
+        case Prune() if step.budgets:
+            what, advice = f"Prune({next(iter(step.budgets))}=...)", "say how much goes with amount alone"
         case Prune() if needing := [use.score for use in (step, *_uses(step)) if use.score.needs]:
             what, advice = f"Prune(score={needing[0]})", "take a score of weights alone, such as Magnitude() or LAMP()"
         case Quantize() if any(use.activations is not None for use in (step, *_uses(step))):
@@ -70,7 +70,7 @@ def check_step(step: Step, place: int) -> None:
         case Quantize() if step.bits is not None or step.target_bytes is not None:
             what = "Quantize(bits=...)" if step.bits is not None else "Quantize(target_bytes=...)"
             advice = "say how many bits layers have with weights=Int(bits=4) and rules"
-        case Regrow() | Rewind() | Shrink():
+        case Equalize() | Regrow() | Rewind() | Shrink():
             what, advice = type(step).__name__, "drop the step"
         case Factorize():
             what, advice = "Factorize", "drop the step and make two layers of one in your own code"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import whit
-from whit import pruning
+from whit.channels import Channels, Cut, cutting, macs_after
 from whit.coupling import couple
 from whit.data import Samples
 from whit.decide import Skipped
@@ -265,8 +265,8 @@ def network(make: Callable[[], nn.Module]) -> tuple[TorchNetwork, Samples]:
 def prune_(net: TorchNetwork, step: Prune) -> tuple[list[Kept], list[Skipped]]:
     samples = Samples(tuple(x.numpy() for x in net.examples), np.zeros(len(net.examples[0]), np.int64))
     graph = net.graph()
-    cuts, skipped = pruning.channels(step, net, graph, Evidence(samples=samples, most=4, loss="cross_entropy"))
-    decisions = pruning.cutting(cuts, graph)
+    cuts, skipped = Channels(step, net, graph, Evidence(samples=samples, most=4, loss="cross_entropy")).cuts()
+    decisions = cutting(cuts, graph)
     net.apply_(decisions)
     return decisions, skipped
 
@@ -283,7 +283,7 @@ def test_sliced_output_equals_zero_masked_output_in_every_group(make: Callable[[
             with torch.no_grad():
                 tensor = tensor_of(masked.module, key.parameter)
                 tensor[(slice(None),) * key.axis + (indices[removed].reshape(-1),)] = 0
-        cut.apply_(pruning.cutting([pruning.Cut(group, np.setdiff1d(np.arange(group.size), removed))], net.graph()))
+        cut.apply_(cutting([Cut(group, np.setdiff1d(np.arange(group.size), removed))], net.graph()))
         np.testing.assert_allclose(cut.predict(samples), masked.predict(samples), atol=1e-5)
 
 
@@ -437,9 +437,9 @@ def test_the_work_after_a_cut_is_known_before_it(make: Callable[[], nn.Module]) 
     net, samples = network(make)
     graph = net.graph()
     evidence = Evidence(samples=samples, most=4, loss="cross_entropy")
-    cuts, _ = pruning.channels(Prune(amount=0.5, unit="channel"), net, graph, evidence)
-    net.apply_(pruning.cutting(cuts, graph))
-    assert pruning.macs_after(cuts, graph) == pytest.approx(net.graph().macs())
+    cuts, _ = Channels(Prune(amount=0.5, unit="channel"), net, graph, evidence).cuts()
+    net.apply_(cutting(cuts, graph))
+    assert macs_after(cuts, graph) == pytest.approx(net.graph().macs())
 
 
 def test_a_share_that_the_amount_does_not_reach_is_refused() -> None:

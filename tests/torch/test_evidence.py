@@ -26,6 +26,7 @@ from whit import (
     Wanda,
     pruning,
 )
+from whit.channels import Channels
 from whit.data import Samples
 from whit.ledger import Ledger
 from whit.plan import Finetune, FoldBatchNorm, Prune
@@ -172,7 +173,7 @@ def chain() -> nn.Module:
 def test_every_score_prunes_channels_in_every_scope(score: Score, scope: str, network: TorchNetwork) -> None:
     net = TorchNetwork.of(chain(), Samples((IMAGES,), LABELS))
     step = Prune(amount=0.5, unit="channel", score=score, scope=scope)  # type: ignore[arg-type]
-    cuts, skipped = pruning.channels(step, net, net.graph(), evidence())
+    cuts, skipped = Channels(step, net, net.graph(), evidence()).cuts()
     assert [one.layer for one in skipped] == ["head"]  # its channels are the output
     kept = [cut.units.size for cut in cuts]
     assert kept == [4, 4] if scope == "layer" else 2 <= sum(kept) <= 8
@@ -181,7 +182,7 @@ def test_every_score_prunes_channels_in_every_scope(score: Score, scope: str, ne
 def test_channels_of_small_batch_normalisation_scales_go_first() -> None:
     net = TorchNetwork.of(chain(), Samples((IMAGES,), LABELS))
     step = Prune(amount=0.5, unit="channel", score=BatchNormScale())
-    cuts, _ = pruning.channels(step, net, net.graph(), evidence())
+    cuts, _ = Channels(step, net, net.graph(), evidence()).cuts()
     assert [cut.units.tolist() for cut in cuts] == [[4, 5, 6, 7], [0, 1, 2, 3]]
     with pytest.raises(
         PlanError, match=r"no channel could be cut; .*first: no batch normalisation scales its channels"

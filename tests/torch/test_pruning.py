@@ -39,7 +39,7 @@ from whit import (
     pruning,
     schedules,
 )
-from whit.compress import _Run  # pyright: ignore[reportPrivateUsage]
+from whit.compress import Run
 from whit.coupling import couple
 from whit.decide import Weight
 from whit.ledger import Ledger, Masked
@@ -52,6 +52,7 @@ from whit.torch.network import TorchNetwork
 X = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
 Y = X[:, :4].argmax(1)
 DATA = Data.of(X, Y, X, Y)
+PLAN = Plan(Prune(amount=0.5))  # what files say of a run that is made by hand
 TRAIN = Finetune(epochs=1, batch_size=32)
 SCORES = [Magnitude(norm=1), Gradient(), Taylor(), Fisher(), Wanda(), Hessian(), LAMP(), Random()]
 UNITS = ["weight", NM(n=2, m=4), Block(rows=2, columns=2)]
@@ -66,16 +67,16 @@ def module() -> nn.Module:
     )
 
 
-def after(*steps: Step) -> _Run:
+def after(*steps: Step) -> Run:
     """The network after steps, as ``whit.compress`` has it, unmeasured."""
     original = TorchNetwork.of(module(), DATA.train)
-    run = _Run(original, DATA, Accuracy(), Progress(), {}, "small")
+    run = Run(original, PLAN, DATA, Accuracy(), Progress(), "small")
     for step in Plan(*steps).steps:
         run.take(step)
     return run
 
 
-def weights(run: _Run) -> dict[str, np.ndarray]:
+def weights(run: Run) -> dict[str, np.ndarray]:
     return {name: np.array(run.network.values()[name]) for name in MASKED}
 
 
@@ -125,7 +126,7 @@ def test_a_layer_makes_of_what_it_reads_the_nearest_that_its_mask_allows() -> No
     # One layer alone: least squares with the columns that stay, and a bias.
     torch.manual_seed(0)
     net = TorchNetwork.of(nn.Sequential(nn.Linear(8, 3)), DATA.train)
-    run = _Run(net, Data.of(X, Y % 3, X, Y % 3), Accuracy(), Progress(), {}, "small")
+    run = Run(net, PLAN, Data.of(X, Y % 3, X, Y % 3), Accuracy(), Progress(), "small")
     run.take(Prune(amount=0.5, compensate=True))
     mask, found = run.ledger.masks()["0.weight"].mask, run.network.predict(DATA.train)
     wanted = net.predict(DATA.train)
@@ -134,6 +135,44 @@ def test_a_layer_makes_of_what_it_reads_the_nearest_that_its_mask_allows() -> No
         best = columns @ np.linalg.lstsq(columns, wanted[:, row], rcond=None)[0]
         least = np.square(best - wanted[:, row]).mean()
         assert np.square(found[:, row] - wanted[:, row]).mean() == pytest.approx(least, rel=0.01)
+
+
+def sparsegpt(weights: np.ndarray, second: np.ndarray, unit: str | NM) -> np.ndarray:
+    """Half of the weights gone by the column recursion of Frantar and Alistarh (2023), as its paper describes it."""
+    left = weights.astype(np.float64)
+    damped = second + 0.01 * second.diagonal().mean() * np.eye(len(second))
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
+    width = 4 if isinstance(unit, NM) else 16
+    for begin in range(0, left.shape[1], width):
+        score = np.square(left[:, begin : begin + width] / upper.diagonal()[begin : begin + width])
+        among = np.sort(score, axis=1)[:, [1]] if isinstance(unit, NM) else np.sort(score, None)[score.size // 2 - 1]
+        mask = score > among
+        for column in range(begin, min(begin + width, left.shape[1])):
+            kept = left[:, column] * mask[:, column - begin]
+            error = (left[:, column] - kept) / upper[column, column]
+            left[:, column:] -= error[:, None] * upper[column, column:]
+            left[:, column] = kept
+    return left
+
+
+@pytest.mark.parametrize(("unit", "shares"), [("weight", (1.0,)), ("weight", (0.5, 0.8, 1.0)), (NM(n=2, m=4), (1.0,))])
+def test_less_is_lost_than_by_the_recursion_of_sparsegpt(unit, shares) -> None:  # type: ignore[no-untyped-def]
+    random = np.random.default_rng(0)
+    mixed = random.standard_normal((48, 48)) / np.sqrt(np.arange(1, 49))[:, None]
+    x = random.standard_normal((1024, 48)) @ mixed
+    x = (x - x.mean(0)).astype(np.float32)  # so that a bias makes up for nothing
+    torch.manual_seed(0)
+    layer = nn.Linear(48, 32)
+    data = Data.of(x, np.arange(1024) % 32, x[:8], np.arange(8))
+    run = Run(TorchNetwork.of(nn.Sequential(layer), data.train), PLAN, data, Accuracy(), Progress(), "small")
+    for share in shares:
+        run.take(Prune(amount=0.5 * share, unit=unit, score=Hessian(), compensate=True, samples=1024))
+    second, before = x.astype(np.float64).T @ x / len(x), layer.weight.detach().numpy()
+    ours, theirs = (
+        np.einsum("ri,ij,rj->", after - before, second, after - before)
+        for after in (np.array(run.network.values()["0.weight"]), sparsegpt(before, second, unit))
+    )
+    assert ours < (0.5 if len(shares) > 1 else 0.95) * theirs
 
 
 # Zeros stay.

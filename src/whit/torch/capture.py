@@ -1,6 +1,7 @@
 """A module as a graph, read from ``torch.export``; the module itself stays as it is."""
 
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from operator import getitem
 from pathlib import Path
@@ -52,7 +53,9 @@ def exported(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
     """
     module.eval()
     try:
-        with torch.no_grad(), unrounded(module):
+        with torch.no_grad(), unrounded(module), warnings.catch_warnings():
+            # A recurrent layer keeps a list of its own parameters, which are the same afterwards.
+            warnings.filterwarnings("ignore", r"The tensor attributes? .*_flat_weights", UserWarning)
             return inlined_(torch.export.export(_Marked(module), tuple(inputs), strict=False))
     except Exception as error:  # torch.export raises whatever the traced code raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

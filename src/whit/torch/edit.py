@@ -55,7 +55,7 @@ def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
                     owner, last = _owner(module, decision.layer)
                     setattr(owner, last, chain(_submodule(module, decision.layer), decision))
                 case Masked():
-                    tensor_of(module, decision.parameter).mul_(torch.from_numpy(decision.mask))
+                    tensor_of(module, decision.parameter).masked_fill_(torch.from_numpy(~decision.mask), 0)
                 case Rounded() | RoundedBias():
                     _assign_(module, decision.parameter, decision.values())
                 case Assigned():

@@ -44,7 +44,7 @@ class Held:
     def effective(self) -> dict[str, Tensor]:
         """What a forward pass uses in place of the weights that are masked or rounded."""
         masked = {
-            name: self.module.get_parameter(name) * mask
+            name: torch.where(mask, self.module.get_parameter(name), 0.0)
             for name, mask in self.masks.items()
             if name not in self.rounded
         }
