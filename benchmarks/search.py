@@ -37,7 +37,7 @@ from whit.searched import print_found, write_found
 from whit.toml import dumps
 
 KILLS = 20
-COUNT = 12
+COUNT = 8
 """Plans that the search which is killed tries."""
 
 

@@ -211,7 +211,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in ("whit.search", "whit.watch"):
+    for module in ("whit.search", "whit.trying", "whit.watch"):
         monkeypatch.setattr(sys.modules[module], "time", clock)
     return clock
 

@@ -19,6 +19,7 @@ from whit.errors import (
 )
 from whit.export import Exported, export
 from whit.formats import Codebook, Float, Int
+from whit.found import Found
 from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
@@ -41,7 +42,7 @@ from whit.scores import (
     Taylor,
     Wanda,
 )
-from whit.search import Found, search
+from whit.search import search
 from whit.synthetic import synthetic_data
 from whit.target import Target
 from whit.toml import load_plan, save_plan

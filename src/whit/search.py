@@ -2,40 +2,41 @@
 
 import json
 import shutil
-import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
-from math import isfinite, log
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from whit import measure
-from whit.budget import Budget, Spent, dropped, spent
-from whit.candidates import Candidate, Family
-from whit.compress import Result, draft, finished
-from whit.data import Array, Data, Samples, as_data
-from whit.errors import PlanError, WhitError, WorkersError, listed
+from whit.budget import Budget, Spent, spent
+from whit.candidates import Family
+from whit.compress import finished
+from whit.data import Array, Data, as_data
+from whit.digests import digest_of_network, digest_of_samples
+from whit.errors import PlanError, listed
+from whit.found import Found, Point
 from whit.front import best, front
 from whit.frontends import network_of
+from whit.judging import Judge
 from whit.ladder import Ladder
 from whit.metrics import Metric, named
 from whit.network import Network
-from whit.plan import Plan
 from whit.progress import Progress
 from whit.proposing import check_optuna
 from whit.runtime import load, open_onnx
+from whit.seen import Seen
 from whit.standing import Standing, indifferent, price_of_a_bit, standing
 from whit.store import Profile, read
 from whit.target import Target, multiplies_bfloat16
 from whit.trials import RECORD, TRIALS, Outcome, Record, Round, Trial
+from whit.trying import Task, tried
 from whit.watch import OutOfTime, Watch
 from whit.workers import Workers
 
-__all__ = ["FILES", "Found", "Point", "search"]
+__all__ = ["FILES", "search"]
 
 Model = TypeVar("Model")
 
@@ -50,51 +51,6 @@ _DELIVERY = 4.0
 """What the last measurement takes, in units of the original's on as many samples, and as many times more."""
 _LAST = 10.0
 """Seconds for what the last measurement takes beside."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """A plan on the front, as it was measured on the validation samples.
-
-    Attributes:
-        plan: What was done.
-        spent: What its network costs.
-        trained: Whether it was trained, and so may have forgotten validation samples that the original was trained on.
-        trial: Names it in the record.
-    """
-
-    plan: Plan
-    spent: Spent
-    trained: bool
-    trial: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found(Generic[Model]):
-    """What a search came to.
-
-    Attributes:
-        best: The best point's network, measured on the test samples, which were touched for this alone.
-        chosen: The best point: the least of those that keep to the budget, or the nearest to it.
-        front: The points that no other beats in both the drop and what is to be least, from the smallest on.
-        budget: What was asked for.
-        missed: The limits that ``best`` does not keep to on the test samples, and by how much.
-        missed_choosing: The same of ``chosen`` on the validation samples; where it is not empty, no plan was found
-            that keeps to the budget.
-        trials: How many plans were tried.
-        failures: What came of those that failed, without repetitions.
-        seconds: How long the search took, in all its sessions.
-    """
-
-    best: Result[Model]
-    chosen: Point
-    front: tuple[Point, ...]
-    budget: Budget
-    missed: Mapping[str, float]
-    missed_choosing: Mapping[str, float]
-    trials: int
-    failures: tuple[str, ...]
-    seconds: float
 
 
 def search(
@@ -187,19 +143,6 @@ class _Given:
     progress: Progress
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Task:
-    """A trial, as whoever does it gets it."""
-
-    model: Any
-    plan: Plan
-    data: Data
-    metric: Metric
-    profile: Profile
-    checkpoints: Path
-    end: float | None
-
-
 class _Search:
     """A search under way."""
 
@@ -264,10 +207,8 @@ class _Search:
             budget=given.budget,
             price=facts["price"],
             controlled=given.data.validation is None,
-            epoch=_TRAINED_SAMPLE * self.stands.sample * len(self.choosing.train),
             limit=given.budget.seconds,
             at_once=getattr(given.workers, "count", None) or 1,
-            spent=self._spent,
         )
 
     def _round(self, ladder: Ladder) -> bool:
@@ -294,7 +235,7 @@ class _Search:
         """The next round, noted before it begins; None when the search is over."""
         most, left = self.given.trials, self._left()
         so_far = sum(len(one.trials) for one in rounds)
-        decided = None if left is not None and left <= 0 else ladder.next(rounds, left)
+        decided = None if left is not None and left <= 0 else ladder.next(self._seen(rounds), left)
         if decided is None or (most is not None and so_far >= most):
             return None
         name, candidates = decided
@@ -303,6 +244,10 @@ class _Search:
             return None  # nothing better is known than what was tried already
         self._note()
         return self.record.begin(name, trials if most is None else trials[: most - so_far])
+
+    def _seen(self, rounds: Sequence[Round]) -> Seen:
+        guess = _TRAINED_SAMPLE * self.stands.sample * len(self.choosing.train)
+        return Seen(rounds=rounds, spent=self._judge(rounds).spent, guess=guess)
 
     def _left(self) -> float | None:
         """Seconds for trials, without those that the last measurement takes."""
@@ -313,7 +258,7 @@ class _Search:
         given = self.given
         end = None if self.end is None else self.end - self.reserved
         tasks = [
-            _Task(
+            Task(
                 model=given.model,
                 plan=trial.plan,
                 data=self.choosing,
@@ -326,9 +271,9 @@ class _Search:
         ]
         if type(given.workers) is Workers:
             watch = Watch(given.progress, end, self._note)
-            done = (_tried(task, watch) for task in tasks)
+            done = (tried(task, watch) for task in tasks)
         else:
-            done = given.workers.map(_tried, tasks)
+            done = given.workers.map(tried, tasks)
         for trial, made in zip(trials, done, strict=True):
             if made is None:
                 raise OutOfTime
@@ -348,43 +293,16 @@ class _Search:
         original, found = measure.latencies(sessions, self.choosing.test.take(slice(0, 1))[0], seconds=_TIMING)
         return self.stands.latency_ms * found.median / original.median
 
-    def _spent(self, trial: Trial) -> Spent | None:
-        """What a trial costs; None if it failed, or its quality is no number."""
-        outcome = trial.outcome
-        if outcome is None or outcome.failure is not None:
-            return None
-        drop, relative_drop = dropped(self.given.metric, self._reference(trial.candidate), outcome.quality)
-        return Spent(
-            drop=drop,
-            relative_drop=relative_drop,
-            bytes=outcome.bytes,
-            latency_ms=outcome.latency_ms,
-            macs=outcome.macs,
-        )
-
-    def _reference(self, candidate: Candidate) -> float:
-        """The quality that a trial is compared with: the original's, or that of the control trained most like it."""
-        quality, higher = self.stands.quality, self.given.metric.higher_is_better
-        if not candidate.epochs or self.given.data.validation is not None:
-            return quality
-        controls = [
-            (one.candidate.epochs, one.outcome.quality)
-            for each in self.record.rounds()
-            for one in each.trials
-            if one.candidate.control and one.outcome is not None and one.outcome.failure is None
-        ]
-        if not controls:
-            return quality
-        epochs, found = min(controls, key=lambda one: abs(log(one[0] / candidate.epochs)))
-        # What a control has lost comes back as it is trained for longer, at most with the root of the epochs as far
-        # as was seen, so that one that is shorter or longer stands in for it.
-        lost = (quality - found) * (epochs / candidate.epochs) ** 0.5
-        return min(quality - lost, quality) if higher else max(quality - lost, quality)
+    def _judge(self, rounds: Sequence[Round]) -> Judge:
+        known_by_heart = self.given.data.validation is None
+        return Judge.of(self.given.metric, self.stands.quality, rounds if known_by_heart else ())
 
     def _points(self) -> list[tuple[Trial, Spent]]:
         """What can be chosen."""
-        trials = {one.hash: one for each in self.record.rounds() for one in each.trials if not one.candidate.control}
-        found = [(trial, self._spent(trial)) for trial in trials.values()]
+        rounds = self.record.rounds()
+        judge = self._judge(rounds)
+        trials = {one.hash: one for each in rounds for one in each.trials if not one.candidate.control}
+        found = [(trial, judge.spent(trial)) for trial in trials.values()]
         return [(trial, cost) for trial, cost in found if cost is not None]
 
     def _best_so_far(self) -> str:
@@ -397,12 +315,12 @@ class _Search:
     def _delivered(self) -> Found[Any]:
         given, points = self.given, self._points()
         rounds = self.record.rounds()
-        tried = {one.hash: one for each in rounds for one in each.trials if one.outcome is not None}
+        done = {one.hash: one for each in rounds for one in each.trials if one.outcome is not None}
         failures = list(
-            dict.fromkeys(one.outcome.failure for one in tried.values() if one.outcome and one.outcome.failure)
+            dict.fromkeys(one.outcome.failure for one in done.values() if one.outcome and one.outcome.failure)
         )
         if not points and failures:
-            raise PlanError(f"none of {len(tried)} plans came to a network: {listed(failures, most=3)}")
+            raise PlanError(f"none of {len(done)} plans came to a network: {listed(failures, most=3)}")
         if not points:
             raise PlanError(
                 f"{given.budget}: the time was over before the first plan was tried, and {self.reserved:.0f} s of it "
@@ -429,7 +347,7 @@ class _Search:
             budget=given.budget,
             missed=given.budget.missed(spent(given.metric, result.before, result.after)),
             missed_choosing=given.budget.missed(cost),
-            trials=len(tried),
+            trials=len(done),
             failures=tuple(failures),
             seconds=self.record.seconds,
         )
@@ -437,49 +355,6 @@ class _Search:
 
 def _point(trial: Trial, cost: Spent) -> Point:
     return Point(plan=trial.plan, spent=cost, trained=trial.candidate.epochs > 0, trial=trial.hash)
-
-
-def _tried(task: _Task, progress: Progress | None = None) -> tuple[Outcome, bytes] | None:
-    """What came of a trial, wherever this runs; None if the time was over."""
-    start = time()
-    try:
-        with _one_thread():
-            made = draft(
-                task.model,
-                task.plan,
-                data=task.data,
-                metric=task.metric,
-                profile=task.profile,
-                checkpoints=task.checkpoints,
-                progress=progress or Watch(Progress(), task.end),
-            )
-    except OutOfTime:
-        return None
-    except WorkersError:
-        raise
-    except WhitError as error:
-        return Outcome(seconds=time() - start, failure=str(error)), b""
-    if not isfinite(made.quality):
-        return Outcome(seconds=time() - start, failure=f"{task.metric.name} gives {made.quality} for its outputs"), b""
-    outcome = Outcome(
-        seconds=time() - start, quality=made.quality, bytes=len(made.file), macs=made.macs, skipped=made.skipped
-    )
-    return outcome, made.file
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """Sums come out the same on one thread, wherever they are made."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _identity(given: _Given, original: Network) -> dict[str, str]:
@@ -490,14 +365,10 @@ def _identity(given: _Given, original: Network) -> dict[str, str]:
         "test data": given.data.test,
         "validation data": given.data.validation,
     }
-    facts = {name: _digest_samples(one) for name, one in samples.items() if one is not None}
-    weights = sha256()
-    for name, values in sorted(original.values().items()):
-        weights.update(name.encode())
-        weights.update(values.tobytes())
+    facts = {name: digest_of_samples(one) for name, one in samples.items() if one is not None}
     return facts | {
         "budget": str(budget),
-        "network": weights.hexdigest()[:16],
+        "network": digest_of_network(original),
         "metric": given.metric.name,
         "target": f"{given.target.runtime} {sorted(given.target.features)}",
         "profile": given.profile,
@@ -505,11 +376,3 @@ def _identity(given: _Given, original: Network) -> dict[str, str]:
         "seed": str(given.seed),
         "versions": json.dumps(measure.versions(), sort_keys=True),
     }
-
-
-def _digest_samples(samples: Samples) -> str:
-    digest = sha256(repr(samples.images).encode())
-    for array in (*samples.inputs, samples.targets):
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
