@@ -194,13 +194,16 @@ def test_loads_is_the_inverse_of_dumps(plan):
     assert dumps(loads(text)) == text
 
 
+KINDS = ("fold_batch_norm", "equalize", "factorize", "prune", "shrink", "rewind", "quantize", "finetune")
+
+
 @settings(deadline=None)
 @given(plans)
 def test_a_table_names_its_kind_and_what_is_not_default(plan):
     for step in plan.steps:
         table = to_table(step)
         assert from_table(table, type(step)) == step
-        assert table.pop("kind") in ("fold_batch_norm", "equalize", "prune", "rewind", "quantize", "finetune")
+        assert table.pop("kind") in KINDS
         assert all(getattr(step, name) != getattr(type(step), name, None) for name in table)
 
 

@@ -101,12 +101,12 @@ def test_every_score_prunes_every_unit_in_every_scope(weighed: dict, score, unit
     layers = [Weight(name.removesuffix(".weight"), name, values[name]) for name in MASKED]
     step = Prune(amount=0.5, unit=unit, scope=scope, score=score)
     masks, skipped = pruning.mask_weights(step, layers, lambda _: weighed)
-    assert not skipped
+    # Whatever the scores, a layer keeps its best; only where layers share one amount can one be left with these alone.
+    assert all(scope == "global" and "so that it is not empty" in one.reason for one in skipped)
     gone, size = sum(int((~one.mask).sum()) for one in masks), sum(one.mask.size for one in masks)
     assert abs(gone - size / 2) <= 4 * len(masks)  # a block or a rounding a layer
     assert all(one.mask.shape == values[one.parameter].shape for one in masks)
-    if scope != "global":
-        assert all(one.mask.any() for one in masks)
+    assert all(one.mask.any() for one in masks)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=repr)

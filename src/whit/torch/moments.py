@@ -177,13 +177,13 @@ def moments(
         for now, before in zip(found, found if original is module else _calls(original, inputs, layer), strict=True):
             chosen, count = sampled(now, most, generator)
             x, y = vectors_of(now, chosen), vectors_of(before, chosen)
-            if layer.bias is not None:
-                # Near their mean, so that float32 products do not lose what little some vectors vary by.
-                centres = centres or [x.mean(dim=2, keepdim=True), y.mean(dim=2, keepdim=True)]
-                x, y = x - centres[0], y - centres[1]
             weight = _weights(now, next(weights), chosen)
             # Where the loss depends on nothing that the layer makes, all places are alike.
             weight = weight / usual if usual > 0 else torch.ones_like(weight)
+            if layer.bias is not None:
+                # Near their mean, so that float32 products do not lose what little some vectors vary by.
+                centres = centres or [_mean(x, weight), _mean(y, weight)]
+                x, y = x - centres[0], y - centres[1]
             by = x * weight
             more = [by @ x.mT, y @ by.mT, by.sum(dim=2), (y * weight).sum(dim=2), weight.sum()]
             sums = [old + new.double() for old, new in zip(sums or [torch.zeros(())] * 5, more, strict=True)]
@@ -207,6 +207,11 @@ def moments(
         original=mean_before.numpy(),
         sensitivity=cost.rows,
     )
+
+
+def _mean(vectors: Tensor, weight: Tensor) -> Tensor:
+    """``(groups, columns, 1)``: of vectors by their weights; zero where all of these are."""
+    return (vectors * weight).sum(dim=2, keepdim=True) / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def _calls(module: nn.Module, inputs: Inputs, layer: Layer) -> list[Call]:
