@@ -23,7 +23,7 @@ demo: install
 	whit demo
 
 test: install native
-	pytest
+	pytest --numprocesses auto --dist worksteal
 
 # Sees what is in .venv, and has beside it what is too much for every developer to install.
 RUNTIMES := build/runtimes

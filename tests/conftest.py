@@ -1,5 +1,6 @@
 """A tiny network, its data, and one run of the command line on them, shared by the tests that need a result."""
 
+import os
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+
+# One thread, said before torch is imported: what small networks are trained to differs with the number of threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 NETWORK = '''
 """What the command line tests name."""

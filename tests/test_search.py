@@ -121,13 +121,17 @@ import torch
 import waves
 import whit
 torch.set_num_threads(1)
+net = waves.Net()
+net.load_state_dict(torch.load({weights!r}))
 data = whit.Data.of(*waves.drawn(600, 0), *waves.drawn(500, 1))
-whit.search(waves.trained(), {budget!r}, data=data, folder={folder!r}, **{few!r})
+whit.search(net.eval(), {budget!r}, data=data, folder={folder!r}, **{few!r})
 """
 
 
-def run(folder):
-    script = SCRIPT.format(home=str(HERE), folder=str(folder), budget=BUDGET, few=FEW)
+def run(net, folder):
+    weights = folder.with_suffix(".pt")  # trained anew on other threads it would be another network
+    torch.save(net.state_dict(), weights)
+    script = SCRIPT.format(home=str(HERE), weights=str(weights), folder=str(folder), budget=BUDGET, few=FEW)
     return subprocess.Popen([sys.executable, "-W", "ignore", "-c", script])
 
 
@@ -146,7 +150,7 @@ def tried(folder):
 
 def test_a_search_that_is_killed_goes_on_and_comes_to_the_same(found, net, data, tmp_path):
     for trials in (1, 4):
-        process = run(tmp_path / "run")
+        process = run(net, tmp_path / "run")
         while tried(tmp_path / "run") < trials:
             assert process.poll() is None
             time.sleep(0.05)

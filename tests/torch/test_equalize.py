@@ -3,6 +3,7 @@
 import copy
 import io
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ IMAGES = RANDOM.normal(size=(48, 3, 8, 8)).astype(np.float32)
 WORDS = RANDOM.integers(0, 12, (48, 6))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Random(Scaling):
     """Any factors at all, from 1/4 to 4: whatever can be scaled must stand them."""
 

@@ -1,6 +1,7 @@
 """Channels that are divided in front of layers: which, what it leaves the same, what it is worth, and where it runs."""
 
 import copy
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,6 +45,7 @@ BYTE = Int(bits=8, symmetric=False, per="tensor")
 INTEGERS = Quantize(weights=Int(bits=8), activations=BYTE)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Halves(Scaling):
     """Every other channel is divided by two."""
 
