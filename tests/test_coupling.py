@@ -407,3 +407,24 @@ def test_a_batch_of_samples_is_no_axis_to_cut(sketch):
     flat = sketch.apply("reshape", sketch.conv("x", "a", 3), shape=(4, 12))
     cuts, _ = coupled(sketch, sketch.linear(flat, "head", 2))
     assert cuts["a"][("head.weight", 1)] == blocks(3, 4)
+
+
+def test_outputs_may_be_cut_where_that_is_asked(sketch):
+    h = sketch.mean(sketch.conv("x", "a", 4))
+    parts = [sketch.linear(h, "one", 2), sketch.linear(h, "two", 3)]
+    graph = sketch.graph(sketch.apply("concat", *parts, shape=(1, 5), axis=1, layer="joined"))
+    assert all(not group.outputs for group in couple(graph).groups)
+    found = couple(graph, outputs=True)
+    where = (graph.outputs[0], 1)
+    assert {group.name: {key: made.tolist() for key, made in group.outputs.items()} for group in found.groups} == {
+        "a": {},
+        "one": {where: each(2)},
+        "two": {where: each(3, start=2)},
+    }
+    assert [list(group.cuts) for group in found.groups[1:]] == [[("one.weight", 0)], [("two.weight", 0)]]
+    assert found.frozen == {}
+
+
+def test_outputs_that_are_a_table_of_samples_stay(sketch):
+    turned = sketch.apply("permute", sketch.linear(sketch.mean("x"), "head", 2), shape=(2, 1), axes=(1, 0))
+    assert couple(sketch.graph(turned), outputs=True).frozen == {"head": OUTPUT}

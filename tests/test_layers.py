@@ -42,7 +42,7 @@ LAYERS = (
     ("pruning", "compensating"),
     ("channels", "weights_only"),
     ("proof",),
-    ("depth", "factorize"),
+    ("depth", "factorize", "outputs"),
     ("mixing",),
     ("compress", "checkpoint", "candidates", "front", "standing"),
     ("saving", "trials", "found", "proposing", "torch.own_loop"),

@@ -18,6 +18,7 @@ from whit import (
     FoldBatchNorm,
     GeometricMedian,
     Int,
+    KeepOutputs,
     Magnitude,
     OptimalBrain,
     Plan,
@@ -132,6 +133,25 @@ def refused(make, message):
         (lambda: Finetune(epochs=1, accumulate=0), "Finetune(accumulate=0): a step takes at least one batch"),
         (lambda: Finetune(epochs=1, average=1.0), "Finetune(average=1.0): the decay of a mean lies in [0, 1)"),
         (lambda: Finetune(epochs=1, precision="half"), "precision='half'"),
+        (lambda: KeepOutputs(indices=()), "KeepOutputs(indices=()): name one output or more, each once and rising"),
+        (
+            lambda: KeepOutputs(indices=(3, 1)),
+            "KeepOutputs(indices=(3, 1)): name one output or more, each",
+        ),
+        (lambda: KeepOutputs(indices=(-1, 1)), "each once and rising, from 0 on"),
+        (lambda: Plan(FoldBatchNorm(), KeepOutputs(indices=(1,))), "step 2 (KeepOutputs) comes after FoldBatchNorm"),
+        (
+            lambda: Prune(amount=0.5, outputs=True),
+            "Prune(unit='weight', outputs=True): outputs are cut as channels are",
+        ),
+        (
+            lambda: Prune(
+                amount=0.5,
+                unit="channel",
+                rules=(Rule(layers="a", use=Prune(amount=0.1, unit="channel", outputs=True)),),
+            ),
+            "the rule for 'a' has outputs=True; that is said of the network, by the step itself",
+        ),
         (lambda: Shrink(width=0.0), "Shrink(width=0.0): the share that stays lies in (0, 1]"),
         (lambda: Shrink(depth=1.5), "Shrink(depth=1.5): the share that stays lies in (0, 1]"),
         (Shrink, "shrinks nothing; give one of the two a smaller share"),
@@ -214,8 +234,8 @@ def test_a_plan_has_a_step():
 def test_a_plan_is_made_of_steps(what):
     refused(
         lambda: Plan(what),
-        "is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, Factorize, Quantize and "
-        "Finetune",
+        "is not a step; steps are KeepOutputs, FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, Factorize, "
+        "Quantize and Finetune",
     )
 
 

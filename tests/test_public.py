@@ -39,6 +39,7 @@ PUBLIC = [
     "Hessian",
     "Images",
     "Int",
+    "KeepOutputs",
     "L1",
     "L2",
     "LAMP",

@@ -28,6 +28,7 @@ from whit import (
     HalfQuadratic,
     Hessian,
     Int,
+    KeepOutputs,
     LearnedRounding,
     Magnitude,
     MeanSquaredError,
@@ -174,16 +175,19 @@ early = st.lists(
 late = st.lists(quantizes() | tunes, min_size=1, max_size=3)
 
 
-def whole(before, after):
+first = st.sampled_from([(), (KeepOutputs(indices=(0,)),), (KeepOutputs(indices=(3, 8)),)])
+
+
+def whole(first, before, after):
     """A plan, unless it rounds weights that Prune left out to a format without a zero."""
     try:
-        return Plan(*before, *after)
+        return Plan(*first, *before, *after)
     except PlanError as error:
         assume("has no zero" not in str(error))
         raise
 
 
-plans = st.builds(whole, early, late)
+plans = st.builds(whole, first, early, late)
 
 
 @settings(deadline=None)
@@ -194,7 +198,17 @@ def test_loads_is_the_inverse_of_dumps(plan):
     assert dumps(loads(text)) == text
 
 
-KINDS = ("fold_batch_norm", "equalize", "factorize", "prune", "shrink", "rewind", "quantize", "finetune")
+KINDS = (
+    "keep_outputs",
+    "fold_batch_norm",
+    "equalize",
+    "factorize",
+    "prune",
+    "shrink",
+    "rewind",
+    "quantize",
+    "finetune",
+)
 
 
 @settings(deadline=None)
@@ -281,12 +295,12 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ('[[step]]\nkind = "trim"', "step 1: there is no kind 'trim'; whit knows "),
         (
             '[[step]]\nkind = "int"\nbits = 8',
-            "kind 'int' does not fit here; choose fold_batch_norm, equalize, prune, regrow, rewind, shrink, factorize",
+            "kind 'int' does not fit here; choose keep_outputs, fold_batch_norm, equalize, prune, regrow, rewind",
         ),
         ('[[step]]\nkind = "prune"', "step 1: prune needs amount"),
         (
             '[[step]]\nkind = "prune"\namount = 0.5\nshare = 1',
-            "prune has no share; it has amount, bytes, compensate, latency, macs, multiple_of, rules",
+            "prune has no share; it has amount, bytes, compensate, latency, macs, multiple_of, outputs, rules",
         ),
         ('[[step]]\nkind = "prune"\namount = 2', "step 1: Prune(amount=2): the share to remove lies in [0, 1)"),
         ('[[step]]\nkind = "prune"\namount = "half"', "prune.amount = 'half': expected float, not str"),

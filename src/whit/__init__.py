@@ -24,7 +24,20 @@ from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
 from whit.penalties import L1, L2, GroupLasso, GrowingPenalty
-from whit.plan import Equalize, Factorize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Rule, Shrink
+from whit.plan import (
+    Equalize,
+    Factorize,
+    Finetune,
+    FoldBatchNorm,
+    KeepOutputs,
+    Plan,
+    Prune,
+    Quantize,
+    Regrow,
+    Rewind,
+    Rule,
+    Shrink,
+)
 from whit.quantizers import HalfQuadratic, LearnedRounding, Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
 from whit.saving import load, save
@@ -83,6 +96,7 @@ __all__ = [
     "Hessian",
     "Images",
     "Int",
+    "KeepOutputs",
     "LearnedRounding",
     "Ledger",
     "Magnitude",

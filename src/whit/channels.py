@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from whit.allocate import keep_units, least
 from whit.coupling import Count, Coupling, Group, couple
-from whit.decide import Skipped
+from whit.decide import Skipped, reasons
 from whit.errors import PlanError
 from whit.footprint import Footprint
 from whit.formats import Floats
@@ -21,7 +21,7 @@ from whit.pruning import unseen
 from whit.scores import Score
 from whit.scoring import Evidence, weigh
 
-__all__ = ["Channels", "Cut", "Tried", "cutting", "macs_after"]
+__all__ = ["Channels", "Cut", "Tried", "cutting", "macs_after", "outputs_gone"]
 
 Signature = tuple[tuple[Axis, int], ...]
 _TRIES = {"macs": 16, "latency": 6, "bytes": 6}
@@ -58,11 +58,14 @@ class Channels:
             network: As it is now.
             graph: What it computes.
             evidence: What scores may look at.
+
+        Raises:
+            PlanError: The step speaks of outputs, and none can be cut.
         """
         self.step = step
         self.graph = graph
         self.layers = graph.layers()
-        self.coupling = couple(graph)
+        self.coupling = couple(graph, outputs=step.outputs)
         self.groups = {f"{place}.{group.name}": group for place, group in enumerate(self.coupling.groups)}
         self.chosen = _chosen(step, self.layers, self.coupling)
         self.uses: dict[str, Prune] = {}
@@ -79,6 +82,8 @@ class Channels:
                 self._skip([name for name in makers if name in self.chosen], reason)
             else:
                 self.uses[key] = min((self.chosen[name] for name in makers), key=lambda use: use.amount)
+        if step.outputs and not any(self.groups[key].outputs for key in self.uses):
+            raise PlanError(f"Prune(outputs=True): no output of the network can be cut; {reasons(self.skipped)}")
         self.scores = self._scores(network, evidence)
 
     def cuts(self, tried: Tried | None = None, footprint: Footprint | None = None) -> tuple[list[Cut], list[Skipped]]:
@@ -182,6 +187,16 @@ def macs_after(cuts: Sequence[Cut], graph: Graph) -> float:
             macs *= 1 - gone.get(Axis(operation.inputs[1], axis), 0) / size
         total += macs
     return total
+
+
+def outputs_gone(cuts: Sequence[Cut]) -> dict[Axis, NDArray[np.int64]]:
+    """Which of the network's outputs are no more, by their axis; rising."""
+    gone: dict[Axis, NDArray[np.int64]] = {}
+    for group, units, _ in cuts:
+        removed = np.setdiff1d(np.arange(group.size), units)
+        for key, indices in group.outputs.items():
+            gone[key] = np.union1d(gone.get(key, []), indices[removed]).astype(np.int64)
+    return gone
 
 
 def cutting(cuts: Sequence[Cut], graph: Graph) -> list[Kept]:

@@ -19,12 +19,26 @@ from whit.errors import ModelError, PlanError, listed
 from whit.factorize import factorize
 from whit.footprint import Footprint, settle_
 from whit.frontends import network_of
-from whit.ledger import Assigned, Decision, Ledger, Masked, Rounded, RoundedActivation
+from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric, named
 from whit.mixing import LayerBits, mix
 from whit.network import Network
-from whit.plan import Equalize, Factorize, Finetune, FoldBatchNorm, Plan, Prune, Quantize, Regrow, Rewind, Shrink, Step
+from whit.outputs import check_worth, following, keep_outputs, left
+from whit.plan import (
+    Equalize,
+    Factorize,
+    Finetune,
+    FoldBatchNorm,
+    KeepOutputs,
+    Plan,
+    Prune,
+    Quantize,
+    Regrow,
+    Rewind,
+    Shrink,
+    Step,
+)
 from whit.pricing import reach
 from whit.progress import Progress
 from whit.proof import proven_cuts, same
@@ -179,10 +193,12 @@ def begin(
     data = as_data(data)
     metric = named(metric)
     original = network_of(model, data.train)
-    _check(original, data, metric)
+    _check(original, plan, data, metric)
     run = Run(original, plan, data, metric, progress or Progress(), profile)
     if teacher is not None:
         run.teacher = _teacher(teacher, original, data, plan)
+    if isinstance(plan.steps[0], KeepOutputs):
+        run.data = following(plan.steps[0], data, original.graph(), metric)
     return run
 
 
@@ -251,13 +267,14 @@ def finished(
     return run.result(threads)
 
 
-def _check(network: Network, data: Data, metric: Metric) -> None:
+def _check(network: Network, plan: Plan, data: Data, metric: Metric) -> None:
     """Targets that cannot be judged are found before anything long begins."""
     for samples in (data.train, data.test):
         outputs = network.predict(samples, most=2)
         if not np.isfinite(outputs).all():
             raise ModelError(f"the network gives NaN or infinite outputs on the {samples.name}")
         metric.check(outputs, samples)
+        check_worth(plan, outputs, data, metric)
 
 
 def _teacher(given: object, original: Network, data: Data, plan: Plan) -> Network:
@@ -282,6 +299,8 @@ class Run:
     Attributes:
         network: As it is now.
         ledger: What was decided so far.
+        given: The samples as they were given; ``data`` follows the outputs that the plan keeps.
+        teacher: What trainings learn from; its outputs are those of the network.
         start: The parameters before the last training.
     """
 
@@ -297,7 +316,7 @@ class Run:
         self.workers: Workers | None = None
         self.threads = 1
         self.network = original.copy()
-        self.data = data
+        self.given = self.data = data
         self.metric = metric
         self.progress = progress
         self.profile: Profile = profile
@@ -349,6 +368,9 @@ class Run:
     def take(self, step: Step, checkpoint: Path | None = None) -> None:
         """Decide, apply and record one step; a training keeps its state in ``checkpoint``."""
         match step:
+            case KeepOutputs():
+                self.record(keep_outputs(step, self.network, self.data.train))
+                self._narrow_teacher(step)
             case FoldBatchNorm():
                 self.record(decide.folds(self.network))
             case Equalize():
@@ -358,13 +380,7 @@ class Run:
             case Prune(unit="residual"):
                 self._shorten(step)
             case Prune():
-                masks, skipped = pruning.single_weights(
-                    step, self.network, self.ledger, self._evidence(step), self._footprint()
-                )
-                if not masks:
-                    raise PlanError(f"Prune: no weight could be pruned; {decide.reasons(skipped)}")
-                self.skipped += skipped
-                self._mask(masks, step)
+                self._mask(step)
             case Regrow():
                 self.ledger = self.ledger.unmask(pruning.regrown(step, self.network, self.ledger, self._evidence(step)))
             case Rewind():
@@ -463,8 +479,14 @@ class Run:
         self.skipped += skipped
         self.record(decisions)
 
-    def _mask(self, masks: Sequence[Masked], step: Prune) -> None:
+    def _mask(self, step: Prune) -> None:
         """Mask weights, and have those that stay make up for them if the step says so."""
+        masks, skipped = pruning.single_weights(
+            step, self.network, self.ledger, self._evidence(step), self._footprint()
+        )
+        if not masks:
+            raise PlanError(f"Prune: no weight could be pruned; {decide.reasons(skipped)}")
+        self.skipped += skipped
         made: list[Assigned] = []
         if step.compensate:
             standing = self.ledger.record(*masks).masks()
@@ -478,8 +500,17 @@ class Run:
         proven = proven_cuts(step, self.network, self._evidence(step), self._footprint())
         if not proven.cuts and step.amount > 0:
             raise PlanError(f"Prune: no channel could be cut; {decide.reasons(proven.skipped)}")
+        kept = left(proven.cuts, self.network.graph())
         self.skipped += proven.skipped
         self.record(proven.decisions)
+        if kept is not None:
+            self._narrow_teacher(kept)
+
+    def _narrow_teacher(self, kept: KeepOutputs) -> None:
+        """Have the teacher give what the network gives."""
+        decisions = keep_outputs(kept, self.teacher, self.data.train)
+        self.teacher = self.teacher.copy()
+        self.teacher.apply_(decisions)
 
     def _shorten(self, step: Prune) -> None:
         """Leave out residual branches, each proven to be the same as one with zero parameters."""
@@ -553,6 +584,7 @@ def _measure(
     run: Run, files: _Delivered, threads: int, progress: Progress
 ) -> tuple[Figures, Figures, Latency | None, Parity]:
     test, metric = run.data.test, run.metric
+    targets = {"before": run.given.test.targets, "after": test.targets}
     before = open_onnx(files.before, threads=0)
     after = load(files.whit, threads=0)
     outputs = {
@@ -581,7 +613,7 @@ def _measure(
                 bytes_onnx=onnx.stat().st_size,
                 macs=network.graph().macs(),
                 latency_ms=time,
-                quality=metric(outputs[key], test.targets),
+                quality=metric(outputs[key], targets[key]),
             )
         )
     return figures[0], figures[1], times[2] if files.floating is not None else None, found

@@ -39,11 +39,13 @@ class Group:
         cuts: For every coupled axis the indices that each unit takes from it, ``(units, indices)``, int64.
         counts: Where a module's code may count these channels among others, how many each unit is of them; also
             where the same module counts as many channels and no unit is one of them.
+        outputs: Which of the network's outputs go with each unit, as in ``cuts``, where these may be cut.
     """
 
     name: str
     cuts: Mapping[Axis, NDArray[np.int64]]
     counts: Mapping[Count, NDArray[np.int64]] = field(default_factory=dict[Count, NDArray[np.int64]])
+    outputs: Mapping[Axis, NDArray[np.int64]] = field(default_factory=dict[Axis, NDArray[np.int64]])
 
     @property
     def size(self) -> int:
@@ -53,7 +55,7 @@ class Group:
     @property
     def signature(self) -> tuple[tuple[Axis, int], ...]:
         """Which axes it cuts, and how many indices a unit takes from each: no two groups are alike in that."""
-        return tuple((axis, indices.shape[1]) for axis, indices in self.cuts.items())
+        return tuple((axis, indices.shape[1]) for axis, indices in (*self.cuts.items(), *self.outputs.items()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,8 +71,8 @@ class Coupling:
     frozen: Mapping[str, str]
 
 
-def couple(graph: Graph) -> Coupling:
-    """Find the groups of coupled channels.
+def couple(graph: Graph, *, outputs: bool = False) -> Coupling:
+    """Find the groups of coupled channels; what the network gives may be cut only if ``outputs`` says so.
 
     >>> from whit.graph import Operation, Tensor
     >>> shapes = {"x": (1, 3), "a.weight": (8, 3), "h": (1, 8), "b.weight": (2, 8), "y": (1, 2)}
@@ -87,7 +89,7 @@ def couple(graph: Graph) -> Coupling:
     """
     turns: dict[str, int] = {}
     while True:
-        carrier = Uniting(graph, turns)
+        carrier = Uniting(graph, turns, outputs=outputs)
         carrier.run()
         stuck = {
             joint.layer: turns.get(joint.layer, 0) + 1
@@ -106,7 +108,7 @@ def _coupling(carrier: Uniting) -> Coupling:
         if not graph.can_be_cut(key.parameter):
             carrier.freeze(labels, f"{key.parameter} is a constant of the graph, not a parameter")
     members: dict[int, dict[Axis, list[int]]] = {}
-    for key, labels in carrier.axes.items():
+    for key, labels in (*carrier.axes.items(), *carrier.given.items()):
         for index, label in enumerate(carrier.roots(labels).tolist()):
             members.setdefault(label, {}).setdefault(key, []).append(index)
     alike: dict[tuple[tuple[Axis, int], ...], list[tuple[int, dict[Axis, list[int]]]]] = {}
@@ -127,7 +129,8 @@ def _coupling(carrier: Uniting) -> Coupling:
                 for count in everywhere
                 if (count.layer, count.size) in met
             }
-            groups.append(Group(name=name, cuts=cuts, counts=counted))
+            given = {key: cuts.pop(key) for key in carrier.given.keys() & cuts.keys()}
+            groups.append(Group(name=name, cuts=cuts, counts=counted, outputs=given))
     places = {name: place for place, name in enumerate(order.values())}
     groups.sort(key=lambda group: places.get(group.name, len(places)))
     return Coupling(groups=tuple(groups), frozen=carrier.frozen())

@@ -41,7 +41,7 @@ class Carrier(ABC):
         for operation in self.graph.operations:
             self._carry(operation)
         for name in self.graph.outputs:
-            self.freeze(self.labels_of(name), "its channels are the output of the network")
+            self._give(name)
 
     # Union-find.
 
@@ -185,6 +185,10 @@ class Carrier(ABC):
                 self._pad(operation)
             case _:
                 self._other(operation)
+
+    def _give(self, name: str) -> None:
+        """What leaves the network stays as it is."""
+        self.freeze(self.labels_of(name), "its channels are the output of the network")
 
     @abstractmethod
     def _conv(self, operation: Operation) -> None: ...

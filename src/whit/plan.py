@@ -28,6 +28,7 @@ __all__ = [
     "Factorize",
     "Finetune",
     "FoldBatchNorm",
+    "KeepOutputs",
     "Plan",
     "Prune",
     "Quantize",
@@ -61,6 +62,28 @@ class Rule:
         _check_pattern(self.layers, f"Rule(layers={self.layers!r})")
         if self.use is not None and self.use.rules:
             raise PlanError(f"Rule(layers={self.layers!r}): the settings of a rule cannot have rules of their own")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeepOutputs:
+    """Keep only some of what the network gives: of a classifier the classes that are needed. The first step of a plan.
+
+    They stay in their order, so that the first of them is class 0 from then on. Labels of samples are taken along, and
+    the teacher's outputs too. Samples are to be of these classes only, with the labels that the network has for them
+    as it was given. Targets that tell what every output should be are cut with the outputs.
+
+    Attributes:
+        indices: Of the outputs that stay, rising.
+    """
+
+    indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.indices or self.indices[0] < 0 or list(self.indices) != sorted(set(self.indices)):
+            raise PlanError(
+                f"KeepOutputs(indices={self.indices}): name one output or more, each once and rising, from 0 on; they "
+                "keep the order in which the network gives them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +152,8 @@ class Prune:
             whatever rounds it later; of zeros alone, rounding leaves a smaller share or a larger one.
         multiple_of: With channels: how many are kept is rounded up to a multiple of this, for runtimes that work on
             that many at a time.
+        outputs: With channels: what the network gives may be cut too, such as an embedding that may be narrower. Which
+            outputs are left follows from their worth; for classes that are to stay take ``KeepOutputs``.
         compensate: Single weights that stay make up for those that go, layer after layer, as well as can be without
             training: the update of Optimal Brain Surgeon (Hassibi and Stork 1993). Best after ``FoldBatchNorm``, which
             gives layers biases that make up for means.
@@ -144,6 +169,7 @@ class Prune:
     latency: float | None = None
     bytes: float | None = None
     multiple_of: int = 1
+    outputs: bool = False
     compensate: bool = False
     samples: int = 512
     rules: tuple[Rule, ...] = ()
@@ -163,6 +189,10 @@ class Prune:
             if isinstance(rule.use, Prune) and rule.use.budgets:
                 budget = next(iter(rule.use.budgets))
                 raise PlanError(f"the rule for {rule.layers!r} has {budget} of its own; a network has one budget")
+            if isinstance(rule.use, Prune) and rule.use.outputs:
+                raise PlanError(
+                    f"the rule for {rule.layers!r} has outputs=True; that is said of the network, by the step itself"
+                )
             if isinstance(rule.use, Prune) and (rule.use.unit, rule.use.scope) != (self.unit, self.scope):
                 raise PlanError(
                     f"the rule for {rule.layers!r} prunes {rule.use.unit}s by {rule.use.scope}, its step "
@@ -191,6 +221,10 @@ class Prune:
             raise PlanError(
                 f'Prune(unit="weight", score={self.score}): it judges whole channels; take unit="channel", or '
                 "score=Magnitude()"
+            )
+        if self.outputs and self.unit != "channel":
+            raise PlanError(
+                f'Prune(unit={self.unit!r}, outputs=True): outputs are cut as channels are; take unit="channel"'
             )
         if self.cuts and self.compensate:
             raise PlanError(
@@ -622,7 +656,7 @@ class Finetune:
         return replace(self, distill=distill if distill is not None and distill.weight > 0 else None)
 
 
-Step = FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink | Factorize | Quantize | Finetune
+Step = KeepOutputs | FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink | Factorize | Quantize | Finetune
 _Selective = TypeVar("_Selective", bound=Prune | Factorize | Quantize)
 
 
@@ -644,9 +678,10 @@ class Plan:
         for step in steps:
             if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] (not all callers are typed)
                 raise PlanError(
-                    f"{step!r} is not a step; steps are FoldBatchNorm, Equalize, Prune, Regrow, Rewind, Shrink, "
-                    "Factorize, Quantize and Finetune"
+                    f"{step!r} is not a step; steps are KeepOutputs, FoldBatchNorm, Equalize, Prune, Regrow, "
+                    "Rewind, Shrink, Factorize, Quantize and Finetune"
                 )
+        _check_first(steps)
         quantized: Quantize | None = None
         for place, step in enumerate(steps, 1):
             if quantized is None and isinstance(step, Finetune) and (step.rate > 0 or step.trains != "codes"):
@@ -729,6 +764,16 @@ def _check_pattern(pattern: str, where: str) -> None:
 def _choice(step: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise PlanError(f"{step}({name}={value!r}): choose one of {listed(choices)}")
+
+
+def _check_first(steps: tuple[Step, ...]) -> None:
+    """Raise ``PlanError`` for steps before the one that says what the network is for."""
+    for place, step in enumerate(steps[1:], 2):
+        if isinstance(step, KeepOutputs):
+            raise PlanError(
+                f"step {place} (KeepOutputs) comes after {type(steps[0]).__name__}, which would look at outputs that "
+                "are not wanted. Put it first"
+            )
 
 
 def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from whit.channels import Channels, Cut, Tried, cutting
+from whit.channels import Channels, Cut, Tried, cutting, outputs_gone
 from whit.data import Array, Samples
 from whit.decide import Skipped
 from whit.footprint import Footprint
@@ -16,7 +16,7 @@ from whit.network import Network
 from whit.plan import Prune
 from whit.scoring import Evidence
 
-__all__ = ["SAMPLES", "Proven", "mask_", "proven_cuts", "same"]
+__all__ = ["SAMPLES", "Proof", "Proven", "mask_", "proven_cuts", "same"]
 
 _TOLERANCE = 1e-4
 SAMPLES = 4
@@ -42,7 +42,7 @@ def proven_cuts(step: Prune, network: Network, evidence: Evidence, footprint: Fo
     channels = Channels(step, network, graph, evidence)
     tried = Tried()
     cuts, skipped = channels.cuts(tried)
-    proof = _Proof(network, graph, evidence.samples)
+    proof = Proof(network, graph, evidence.samples)
     holds = proof.holds(cuts)
     if not holds:
         proof.add(cuts)
@@ -60,7 +60,7 @@ def proven_cuts(step: Prune, network: Network, evidence: Evidence, footprint: Fo
     return Proven(cuts, cutting(cuts, graph), skipped)
 
 
-class _Proof:
+class Proof:
     """Tries cuts on copies of a network.
 
     Attributes:
@@ -76,7 +76,10 @@ class _Proof:
         self.broken: list[Cut] = []
 
     def holds(self, cuts: Sequence[Cut]) -> bool:
-        """Whether the network with channels cut computes what it computes with the same channels zeroed."""
+        """Whether the network with channels cut computes what it computes with the same channels zeroed.
+
+        Of outputs that are cut nothing is asked.
+        """
         if not cuts:
             return True
         expected = self._masked(cuts)
@@ -91,7 +94,10 @@ class _Proof:
     def _masked(self, cuts: Sequence[Cut]) -> Array:
         masked = self.network.copy()
         mask_(masked, cuts)
-        return masked.predict(self.samples, most=SAMPLES)
+        outputs = masked.predict(self.samples, most=SAMPLES)
+        for (_, axis), gone in outputs_gone(cuts).items():
+            outputs = np.delete(outputs, gone, axis)
+        return outputs
 
     def add(self, cuts: Sequence[Cut]) -> None:
         """Add the cuts that hold together with those before them, by halves."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from whit.graph import Graph, Operation
 from whit.labels import NOTHING, Carrier, is_depthwise
+from whit.ledger import Axis
 from whit.moves import Labels, compact
 
 __all__ = ["Joint", "Uniting"]
@@ -36,11 +37,14 @@ class Uniting(Carrier):
         turns: By module, how many axes before the last its slices lie along where labels vary along several.
         joints: Where they do.
         counts: Channels that numbers in a module's code may count, by the module and how many there are.
+        given: Labels of the network's outputs, where these may be cut.
     """
 
-    def __init__(self, graph: Graph, turns: Mapping[str, int]) -> None:
+    def __init__(self, graph: Graph, turns: Mapping[str, int], *, outputs: bool = False) -> None:
         super().__init__(graph)
         self.turns = turns
+        self.outputs = outputs
+        self.given: dict[Axis, Labels] = {}
         self.joints: list[Joint] = []
         self.counts: list[tuple[str, Labels]] = []
         self.counted: dict[tuple[str, int], Labels] = {}
@@ -49,6 +53,13 @@ class Uniting(Carrier):
 
     def _has_labels(self, name: str) -> bool:
         return self.graph.can_be_cut(name)
+
+    def _give(self, name: str) -> None:
+        axis = self._varying(name)
+        if self.outputs and axis:  # the first axis is that of the samples
+            self.given[Axis(name, axis)] = self.labels_of(name).reshape(-1)
+        else:
+            super()._give(name)
 
     # Labels vary along one axis.
 

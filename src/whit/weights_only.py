@@ -10,7 +10,19 @@ from whit.data import Array
 from whit.decide import Skipped, Weight, round_weights
 from whit.errors import ModelError, PlanError, listed
 from whit.ledger import Assigned, Ledger
-from whit.plan import Equalize, Factorize, Finetune, FoldBatchNorm, Prune, Quantize, Regrow, Rewind, Shrink, Step
+from whit.plan import (
+    Equalize,
+    Factorize,
+    Finetune,
+    FoldBatchNorm,
+    KeepOutputs,
+    Prune,
+    Quantize,
+    Regrow,
+    Rewind,
+    Shrink,
+    Step,
+)
 from whit.pruning import mask_weights
 
 __all__ = ["WeightsRun", "assigned", "check_step", "is_floating", "not_numbers"]
@@ -70,7 +82,7 @@ def check_step(step: Step, place: int) -> None:
         case Quantize() if step.bits is not None or step.target_bytes is not None:
             what = "Quantize(bits=...)" if step.bits is not None else "Quantize(target_bytes=...)"
             advice = "say how many bits layers have with weights=Int(bits=4) and rules"
-        case Equalize() | Regrow() | Rewind() | Shrink():
+        case KeepOutputs() | Equalize() | Regrow() | Rewind() | Shrink():
             what, advice = type(step).__name__, "drop the step"
         case Factorize():
             what, advice = "Factorize", "drop the step and make two layers of one in your own code"

@@ -136,15 +136,16 @@ class Prepared:
 
     Attributes:
         module: To train: any optimizer of ``module.parameters()``, any loss of ``module(x)``.
-        teacher: The network that was given, in evaluation mode, for whoever wants to learn from it.
+        teacher: The network that was given, with the outputs that the plan keeps and in evaluation mode, for whoever
+            wants to learn from it.
     """
 
     def __init__(self, run: Run, place: int) -> None:
         """A run before its step at this place, a ``Finetune``."""
-        step, network, original = run.plan.steps[place], run.network, run.original
+        step, network, teacher = run.plan.steps[place], run.network, run.teacher
         assert isinstance(step, Finetune)
         assert isinstance(network, TorchNetwork)
-        assert isinstance(original, TorchNetwork)
+        assert isinstance(teacher, TorchNetwork)
         self._run = run
         self._place = place
         self._step = step
@@ -156,7 +157,7 @@ class Prepared:
         self._held = Held(network.module, step, run.ledger, unrounded)
         self._penalised = Penalised(network.module, step.penalty, network.graph()) if step.penalty else None
         self.module = InTraining(network.module, self._held)
-        self.teacher: nn.Module = original.copy().module.requires_grad_(False)
+        self.teacher: nn.Module = teacher.copy().module.requires_grad_(False)
 
     def regulariser(self) -> Tensor:
         """What the bits of the codes cost at the plan's ``Finetune(rate=...)``, 0-d, to be added to the loss.
