@@ -165,7 +165,7 @@ class Channels:
 
     def _makers(self, group: Group) -> list[str]:
         """The layers whose output channels a group cuts, or else what it is named by."""
-        return [layer.name for layer in self.layers if Axis(layer.weight, 0) in group.cuts] or [group.name]
+        return [layer.name for layer in self.layers if Axis(layer.weight, layer.axis) in group.cuts] or [group.name]
 
 
 def _chosen(step: Prune, layers: Sequence[Layer], coupling: Coupling) -> dict[str, Prune]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from whit import _core
 from whit.decide import Skipped
-from whit.ledger import Assigned, Masked, matrix
+from whit.ledger import Assigned, Masked, matrix, unmatrix
 from whit.network import Network
 from whit.scoring import Evidence
 
@@ -47,11 +47,11 @@ def compensated(
             skipped.append(Skipped(step="prune", layer=layer.name, reason=reason))
             continue
         weight, mask = values[layer.weight], masks[layer.weight].mask
-        damped, before = moments.damped(_DAMPING), matrix(weight)
+        damped, before = moments.damped(_DAMPING), matrix(weight, layer.axis)
         wanted = moments.wanted(before, damped)
-        kept = mask.reshape(before.shape).astype(np.uint8)
+        kept = np.ascontiguousarray(matrix(mask, layer.axis), np.uint8)
         after = _core.update_params(wanted, kept, damped, 0.0, threads=os.cpu_count() or 1)
-        made = [Assigned(parameter=layer.weight, values=after.reshape(weight.shape).astype(weight.dtype))]
+        made = [Assigned(parameter=layer.weight, values=unmatrix(after, weight.shape, layer.axis).astype(weight.dtype))]
         if layer.bias is not None:
             bias = values[layer.bias]
             moved = (bias + moments.shift(before, after)).astype(bias.dtype)

@@ -118,7 +118,7 @@ def _coupling(carrier: Uniting) -> Coupling:
     counts = _counts(carrier)
     everywhere = dict.fromkeys(count for each in counts.values() for count in each)
     groups: list[Group] = []
-    order = {layer.weight: layer.name for layer in graph.layers()}
+    order = {Axis(layer.weight, layer.axis): layer.name for layer in graph.layers()}
     for signature, units in alike.items():
         name = _name(signature, order, graph)
         if name is not None and len(units) > 1:
@@ -149,10 +149,9 @@ def _counts(carrier: Uniting) -> dict[int, dict[Count, int]]:
     return found
 
 
-def _name(signature: tuple[tuple[Axis, int], ...], order: Mapping[str, str], graph: Graph) -> str | None:
+def _name(signature: tuple[tuple[Axis, int], ...], order: Mapping[Axis, str], graph: Graph) -> str | None:
     """The first layer that makes channels, or else what owns the first matrix that is cut; None without a matrix."""
     keys = [key for key, _ in signature if graph.is_parameter(key.parameter)]
-    makers = {key.parameter for key in keys if key.axis == 0}
     matrices = [key.parameter for key in keys if sum(n > 1 for n in graph.shape(key.parameter)) > 1]
-    made = next((name for weight, name in order.items() if weight in makers), None)
+    made = next((name for key, name in order.items() if key in keys), None)
     return made or next((name.rpartition(".")[0] or name for name in matrices), None)

@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-_FLOATING = frozenset({"conv_transpose", "lstm", "gru", "rnn"})
+_FLOATING = frozenset({"lstm", "gru", "rnn"})
 """Kinds of operations whose weights are not rounded."""
 
 
@@ -200,13 +200,9 @@ def _rounded_activations(
     uses = {layers[name].weight: use for name, use in chosen.items() if use.activations is not None}
     residual = {weight for weight, use in uses.items() if use.residual is not None}
     skipped = [
-        Skipped(
-            step="quantize",
-            layer=layer.name,
-            reason="its input is made inside a call of the framework, so its activations stay in floating point",
-        )
+        Skipped(step="quantize", layer=layer.name, reason=f"{why}, so its activations stay in floating point")
         for layer in layers.values()
-        if any(graph.tensors[source].inner for _, source in integer_inputs(graph, {layer.weight} & uses.keys()))
+        if layer.weight in uses and (why := _no_integers(layer, graph)) is not None
     ]
     places = rounded_activations(graph, uses, residual)
     places = {name: place for name, place in places.items() if name not in ledger.activations()}
@@ -218,6 +214,15 @@ def _rounded_activations(
         assert target is not None  # neither uses nor residual holds others
         decisions.append(activation_grid(name, target, use.range, observed[name]))
     return decisions, skipped
+
+
+def _no_integers(layer: Layer, graph: Graph) -> str | None:
+    """Why what a layer reads cannot be rounded, if it cannot."""
+    if layer.kind == "conv_transpose":
+        return "ONNX Runtime has no transposed convolution of integers"
+    if any(graph.tensors[source].inner for _, source in integer_inputs(graph, {layer.weight})):
+        return "its input is made inside a call of the framework"
+    return None
 
 
 def activation_grid(name: str, target: Int, covered: Range, observed: Histogram) -> RoundedActivation:
@@ -269,11 +274,11 @@ def observed_codes(
     assert use.weights is not None
     before = matrix(weight.values, weight.axis)
     codes = use.method.quantize(before, use.weights, *([moments] if use.method.observes else []))
-    rounded = Rounded.of(layer.weight, use.weights, weight.values.shape, codes)
+    rounded = Rounded.of(layer.weight, use.weights, weight.values.shape, codes, weight.axis)
     if layer.bias is None:
         return [rounded]
     bias = network.values()[layer.bias]
-    moved = (bias + moments.shift(before, matrix(rounded.values()))).astype(bias.dtype)
+    moved = (bias + moments.shift(before, matrix(rounded.values(), weight.axis))).astype(bias.dtype)
     return [rounded, Assigned(parameter=layer.bias, values=short(moved) if use.method.short else moved)]
 
 
@@ -297,4 +302,4 @@ def biases(network: Network, ledger: Ledger) -> list[RoundedBias]:
 def weights_of(layers: Sequence[Layer], network: Network) -> list[Weight]:
     """The weights of a network's layers."""
     values = network.values()
-    return [Weight(layer=layer.name, parameter=layer.weight, values=values[layer.weight]) for layer in layers]
+    return [Weight(layer.name, layer.weight, values[layer.weight], layer.axis) for layer in layers]

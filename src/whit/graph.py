@@ -50,6 +50,8 @@ from typing import Any, Literal
 
 __all__ = ["ELEMENTWISE", "Graph", "Layer", "Operation", "Tensor", "own_input"]
 
+_MATRICES = frozenset({"conv", "conv_transpose", "linear", "embedding"})
+"""Kinds that have a weight matrix."""
 ELEMENTWISE = frozenset(
     {"add", "sub", "mul", "div", "neg", "relu", "clip", "leaky_relu", "elu", "sigmoid", "tanh", "silu", "gelu"}
     | {"hardswish", "hardsigmoid", "identity"}
@@ -123,6 +125,11 @@ class Layer:
     macs: int
     uses: int = 1
 
+    @property
+    def axis(self) -> int:
+        """The weight's axis of what the layer makes: its output channels, or the rows of a table."""
+        return 1 if self.kind == "conv_transpose" else 0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Graph:
@@ -156,10 +163,11 @@ class Graph:
 
     def macs_of(self, operation: Operation) -> int:
         """Multiply-accumulates of one operation for one sample; only weight matrices count."""
-        if operation.kind not in ("conv", "linear"):
+        if operation.kind not in ("conv", "linear", "conv_transpose"):
             return 0
-        weight = self.shape(operation.inputs[1])
-        return prod(self.shape(operation.output)) // self.batch * prod(weight[1:])
+        # A row of the weight makes a number of what is read; transposed, it makes rows of numbers of one that is read.
+        each = operation.inputs[0] if operation.kind == "conv_transpose" else operation.output
+        return prod(self.shape(each)) // self.batch * prod(self.shape(operation.inputs[1])[1:])
 
     def macs(self) -> int:
         """Multiply-accumulates of the network for one sample."""
@@ -168,7 +176,7 @@ class Graph:
     def matrix_operations(self) -> Iterator[Operation]:
         """The operations whose weight is a parameter: each is a use of a ``Layer``."""
         for operation in self.operations:
-            if operation.kind in ("conv", "linear", "embedding") and self.is_parameter(operation.inputs[1]):
+            if operation.kind in _MATRICES and self.is_parameter(operation.inputs[1]):
                 yield operation
 
     def layers(self) -> tuple[Layer, ...]:

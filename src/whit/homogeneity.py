@@ -97,7 +97,7 @@ class _Scaling(Carrier):
         self.places: dict[_Place, Labels] = {}
 
     def _making(self, layer: Layer) -> int:
-        return 1 if layer.kind == "embedding" else 0
+        return 1 if layer.kind == "embedding" else layer.axis
 
     def _note(self, place: _Place, labels: Labels) -> None:
         """Channels are met at a place; what is met there once more must be the same."""

@@ -15,6 +15,9 @@ from whit.ledger import Span
 
 __all__ = ["in_front"]
 
+_READS = frozenset({"conv", "linear"})
+"""Kinds whose weights have columns for the channels that they read."""
+
 
 def in_front(graph: Graph, layers: str, scaled: Collection[str]) -> tuple[list[Scalable], dict[str, str]]:
     """Groups of channels that are divided in front of layers: those that read one value are divided alike.
@@ -33,12 +36,12 @@ def in_front(graph: Graph, layers: str, scaled: Collection[str]) -> tuple[list[S
     uses = {layer.weight: layer for layer in graph.layers()}
     found: dict[str, list[Operation]] = {}
     left: dict[str, str] = {}
-    names = [layer.name for layer in uses.values() if layer.kind != "embedding"]
+    names = [layer.name for layer in uses.values() if layer.kind in _READS]
     if not any(re.fullmatch(layers, name) for name in names):
         raise PlanError(f"Equalize: in_front={layers!r} matches no layer; the layers are {listed(names, most=40)}")
     for operation in graph.matrix_operations():
         layer = uses[operation.inputs[1]]
-        if operation.kind == "embedding" or layer.weight in scaled or not re.fullmatch(layers, layer.name):
+        if operation.kind not in _READS or layer.weight in scaled or not re.fullmatch(layers, layer.name):
             continue
         if layer.uses > 1:
             left[layer.name] = "it is used more than once, and what it reads each time may need other factors"

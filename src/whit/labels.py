@@ -101,7 +101,7 @@ class Carrier(ABC):
 
     def _making(self, layer: Layer) -> int:
         """The axis of a weight whose indices are asked about."""
-        return 0
+        return layer.axis
 
     # Where labels come from.
 

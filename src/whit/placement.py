@@ -25,6 +25,8 @@ _ON_EVERY_GRID = (None, 0.0, -inf)
 """What may be padded with after rounding: values beside, zero, and what no maximum takes."""
 _COMBINES = frozenset({"add", "concat", "mean", "pool", "mul"})
 """Kinds that runtimes run in integers between rounded values."""
+_INTEGER = frozenset({"conv", "linear"})
+"""Kinds with a weight matrix that all runtimes run in integers."""
 _FUSES = frozenset({"relu", "clip", "batch_norm", "identity", "leaky_relu"})
 """Kinds that runtimes merge into the operation before them."""
 
@@ -65,9 +67,12 @@ def integer_inputs(graph: Graph, weights: Collection[str]) -> list[tuple[Operati
 
 
 def _integer(graph: Graph, weights: Collection[str]) -> list[Operation]:
-    """The operations that multiply with these weights; a table of embeddings is only looked up in."""
+    """The operations that multiply with these weights, of kinds that runtimes run in integers.
+
+    A table of embeddings is only looked up in, and ONNX Runtime has no transposed convolution of integers.
+    """
     every = graph.matrix_operations()
-    return [operation for operation in every if operation.inputs[1] in weights and operation.kind != "embedding"]
+    return [operation for operation in every if operation.inputs[1] in weights and operation.kind in _INTEGER]
 
 
 def _moves(operation: Operation) -> bool:

@@ -43,8 +43,9 @@ def weigh(asked: Collection[Asked], network: Network, evidence: Evidence) -> dic
     Gradients and energies are collected for all parameters in one go, which takes as much memory as twice the network
     has; moments, which can take more, for one layer after the other.
     """
+    collected = _Collected(asked, network, evidence)
     return {
-        (known.name, score): score.weights(known) for score, known in _Collected(asked, network, evidence).everything()
+        (known.name, score): collected.own(known.name, score.weights(known)) for score, known in collected.everything()
     }
 
 
@@ -71,9 +72,20 @@ class _Collected:
         """Every score with what it is to judge."""
         values = self.network.values()
         for name, score in self.asked:
-            known = self._known(name, score, np.asarray(values[name], np.float32))
+            known = self._known(name, score, np.asarray(self._outputs_first(name, values[name]), np.float32))
             if known is not None:
                 yield score, known
+
+    def own(self, name: str, scores: Floats) -> Floats:
+        """Scores in the order of axes that the parameter has."""
+        return np.ascontiguousarray(np.moveaxis(scores, 0, self._axis(name)))
+
+    def _outputs_first(self, name: str, values: Array) -> Array:
+        """Values of a parameter, the axis of its output channels first."""
+        return np.moveaxis(values, self._axis(name), 0)
+
+    def _axis(self, name: str) -> int:
+        return self.layers[name].axis if name in self.layers else 0
 
     def _known(self, name: str, score: Score, weights: Floats) -> Known | None:
         energy = self.energies.get(name)
@@ -88,8 +100,8 @@ class _Collected:
         return Known(
             name=name,
             weights=weights,
-            gradient=gradients.mean if gradients is not None else None,
-            fisher=gradients.square if gradients is not None else None,
+            gradient=self._outputs_first(name, gradients.mean) if gradients is not None else None,
+            fisher=self._outputs_first(name, gradients.square) if gradients is not None else None,
             inputs=_inputs(energy, weights.shape) if energy is not None else None,
             start=self._start(name, weights.shape) if "start" in score.needs else None,
             moments=moments,
@@ -97,6 +109,7 @@ class _Collected:
 
     def _start(self, name: str, shape: tuple[int, ...]) -> Floats:
         start = self.evidence.start.get(name)
+        start = self._outputs_first(name, start) if start is not None else None
         if start is None or start.shape != shape:
             raise PlanError(
                 f"Movement() needs {name} as it was before a training; put Finetune right before this Prune"

@@ -93,7 +93,7 @@ class Trials:
         return list(self._of(self.layers[place]))
 
     def _of(self, layer: Layer) -> Iterator[Trial]:
-        weight = Weight(layer=layer.name, parameter=layer.weight, values=np.array(self.network.values()[layer.weight]))
+        weight = Weight(layer.name, layer.weight, np.array(self.network.values()[layer.weight]), layer.axis)
         moments = self._moments(layer)
         for use in self.uses:
             made = self._codes(use, layer, weight, moments)

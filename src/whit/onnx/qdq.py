@@ -151,9 +151,16 @@ def _of_columns(chain: "_Chain", decision: Rounded, scale: str) -> str:
 
 
 def _reshape_(chain: "_Chain", decision: Rounded) -> None:
-    """Weights with groups are matrices so far."""
-    if decision.target.per == "group" and decision.shape != decision.codes.shape:
-        chain.then("Reshape", chain.last, chain.array("shape", np.array(decision.shape, np.int64)))
+    """Weights with groups are matrices so far, of one row an output channel."""
+    if decision.target.per != "group":
+        return
+    axes = list(range(len(decision.shape)))
+    first = [decision.axis, *(axis for axis in axes if axis != decision.axis)]
+    shape = [decision.shape[axis] for axis in first]
+    if shape != list(decision.codes.shape):
+        chain.then("Reshape", chain.last, chain.array("shape", np.array(shape, np.int64)))
+    if first != axes:
+        chain.then("Transpose", chain.last, perm=[first.index(axis) for axis in axes])
 
 
 def _replace_bias_(model: onnx.ModelProto, decision: RoundedBias) -> list[str]:
@@ -190,7 +197,7 @@ class _Chain:
         self.model.graph.initializer.append(item)
         return item.name
 
-    def then(self, kind: str, *inputs: str, **attributes: int) -> str:
+    def then(self, kind: str, *inputs: str, **attributes: int | list[int]) -> str:
         """One more node; gives the name of what it makes."""
         self.last = f"{self.name}:{self.made}"
         self.made += 1

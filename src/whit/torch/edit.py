@@ -139,11 +139,21 @@ def _fold_(module: nn.Module, decision: Folded) -> None:
         shift = shift + norm.bias.double()
     if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
         shift = shift + layer.bias.double() * factor
-    weight = layer.weight.double() * factor.reshape([-1] + [1] * (layer.weight.dim() - 1))
-    layer.weight.data = weight.to(layer.weight.dtype)
+    layer.weight.data = _by_output(layer, factor).to(layer.weight.dtype)
     layer.bias = nn.Parameter(shift.to(layer.weight.dtype))
     owner, last = _owner(module, decision.batch_norm)
     setattr(owner, last, nn.Identity())
+
+
+def _by_output(layer: _ConvNd | nn.Linear, factor: torch.Tensor) -> torch.Tensor:
+    """The weight of a layer, what makes each output channel times that channel's factor, float64."""
+    weight = layer.weight.double()
+    if not (isinstance(layer, _ConvNd) and layer.transposed):
+        return weight * factor.reshape([-1] + [1] * (weight.dim() - 1))
+    # (inputs, outputs of a group, ...): each group's inputs make that group's outputs.
+    grouped = weight.unflatten(0, (layer.groups, -1))
+    each = factor.reshape([layer.groups, 1, -1] + [1] * (weight.dim() - 2))
+    return (grouped * each).flatten(0, 1)
 
 
 def _cut_(module: nn.Module, decision: Kept) -> None:

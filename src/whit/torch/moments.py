@@ -27,6 +27,10 @@ _ARGUMENTS = {
     **dict.fromkeys(
         ("conv1d", "conv2d", "conv3d"), ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     ),
+    **dict.fromkeys(
+        ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+    ),
     "linear": ("input", "weight", "bias"),
     "embedding": ("input", "weight"),
 }
@@ -51,6 +55,16 @@ class Call:
     kind: str
     arguments: Mapping[str, Any]
     output: Tensor
+
+    @property
+    def transposed(self) -> bool:
+        """Whether it is a transposed convolution."""
+        return self.kind.startswith("conv_transpose")
+
+    @property
+    def groups(self) -> int:
+        """Of a convolution."""
+        return int(self.arguments.get("groups", 1))
 
 
 class _Calls(TorchFunctionMode):
@@ -124,7 +138,9 @@ def _by_row(call: Call, gradient: Tensor) -> Tensor:
     if call.kind == "embedding":
         table: Tensor = call.arguments["weight"]
         return torch.bincount(call.arguments["input"].reshape(-1), minlength=table.shape[0]).double()
-    return _channels_first(call, gradient).double().square().sum(dim=1)
+    squares = _channels_first(call, gradient).double().square().sum(dim=1)
+    # The groups of a transposed convolution share the rows of its weight.
+    return squares.reshape(call.groups, -1).sum(dim=0) if call.transposed else squares
 
 
 def _channels_first(call: Call, output: Tensor) -> Tensor:
@@ -174,6 +190,8 @@ def moments(
     for inputs in batches:
         most = ceil(_MOST * len(inputs[0]) / samples / layer.uses)
         found = _calls(module, inputs, layer)
+        if any(call.transposed and call.groups > 1 for call in found):
+            return None  # what a row of the weight is multiplied with is another thing in every group
         for now, before in zip(found, found if original is module else _calls(original, inputs, layer), strict=True):
             chosen, count = sampled(now, most, generator)
             x, y = vectors_of(now, chosen), vectors_of(before, chosen)
@@ -238,7 +256,7 @@ def sampled(call: Call, most: int, generator: torch.Generator) -> tuple[Tensor, 
         return torch.randperm(count, generator=generator)[:most], count
     rank = call.arguments["weight"].dim() - 2
     each = call.output.shape[-rank:].numel()
-    samples = call.output.numel() // (each * call.arguments["weight"].shape[0])
+    samples = call.output.numel() // (each * call.output.shape[-rank - 1])
     return torch.randperm(each, generator=generator)[: max(1, most // samples)], each * samples
 
 
@@ -259,10 +277,31 @@ def vectors_of(call: Call, chosen: Tensor) -> Tensor:
     weight: Tensor = call.arguments["weight"]
     kernel, rank = weight.shape[2:], weight.dim() - 2
     places = call.output.shape[-rank:]
-    windows = _windows(x if x.dim() == rank + 2 else x[None], call, kernel, places)
+    windows = (_windows_transposed if call.transposed else _windows)(
+        x if x.dim() == rank + 2 else x[None], call, kernel, places
+    )
     picked = windows[(slice(None), slice(None), *torch.unravel_index(chosen, places))]
-    vectors = picked.movedim(2, 1).reshape(picked.shape[0] * len(chosen), call.arguments.get("groups", 1), -1)
+    vectors = picked.movedim(2, 1).reshape(picked.shape[0] * len(chosen), call.groups, -1)
     return vectors.permute(1, 2, 0)
+
+
+def _windows_transposed(x: Tensor, call: Call, kernel: Sequence[int], places: Sequence[int]) -> Tensor:
+    """``(samples, channels, *places, *kernel)``: what a transposed convolution multiplies at every place.
+
+    It is a convolution of what is read with zeros in between, its kernel turned around.
+    """
+    rank = len(kernel)
+    stride, dilation, padding = (
+        _each(call.arguments.get(name, usual), rank) for name, usual in (("stride", 1), ("dilation", 1), ("padding", 0))
+    )
+    sizes = [(size - 1) * step + 1 for size, step in zip(x.shape[2:], stride, strict=True)]
+    apart = x.new_zeros((*x.shape[:2], *sizes))
+    apart[(slice(None), slice(None), *(slice(None, None, step) for step in stride))] = x
+    reach = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
+    before = [one - cut for one, cut in zip(reach, padding, strict=True)]
+    after = [place + one - first - size for place, one, first, size in zip(places, reach, before, sizes, strict=True)]
+    around = [side for pair in reversed(list(zip(before, after, strict=True))) for side in pair]
+    return _slid(F.pad(apart, around), [1] * rank, dilation, kernel, places).flip(tuple(range(-rank, 0)))
 
 
 def _windows(x: Tensor, call: Call, kernel: Sequence[int], places: Sequence[int]) -> Tensor:
@@ -275,7 +314,13 @@ def _windows(x: Tensor, call: Call, kernel: Sequence[int], places: Sequence[int]
         around = [(one // 2, one - one // 2) for one in missing]
     else:
         around = [(one, one) for one in _each(0 if padding == "valid" else padding, rank)]
-    padded = F.pad(x, [side for pair in reversed(around) for side in pair])
+    return _slid(F.pad(x, [side for pair in reversed(around) for side in pair]), stride, dilation, kernel, places)
+
+
+def _slid(
+    padded: Tensor, stride: Sequence[int], dilation: Sequence[int], kernel: Sequence[int], places: Sequence[int]
+) -> Tensor:
+    """A view of the windows that begin at every ``stride``, of which ``dilation`` parts the values."""
     steps = padded.stride()
     moves = [one * step for one, step in zip(steps[2:], stride, strict=True)]
     within = [one * step for one, step in zip(steps[2:], dilation, strict=True)]

@@ -76,7 +76,6 @@ class RoundedWeight:
 
     def __init__(self, decision: Rounded, mask: Tensor | None) -> None:
         """Start from the codes of a decision; ``mask`` has the weight's shape."""
-        assert decision.axis == 0  # torch keeps output channels first
         self.decision = decision
         self.mask = mask
         columns = decision.codes.shape[1]
@@ -112,7 +111,7 @@ class RoundedWeight:
         if before.shape != self.decision.shape or self.levels is not None:
             return
         with torch.no_grad():
-            wanted = torch.from_numpy(before).reshape(self.latent.shape) / self._wide(self.scale)
+            wanted = self._matrix(torch.from_numpy(before)) / self._wide(self.scale)
             self.latent.copy_(wanted.clamp(self.latent - _WITHIN, self.latent + _WITHIN))
 
     def read(self, weights: Tensor) -> None:
@@ -120,11 +119,11 @@ class RoundedWeight:
 
         A step of their scales as they were in the decision is what one code was.
         """
-        self.latent = weights.reshape(self.decision.codes.shape) / self._wide(self.scale)
+        self.latent = self._matrix(weights) / self._wide(self.scale)
 
     def unrounded(self) -> Tensor:
         """The weights of which ``read`` makes what is rounded now, in their own unit and shape."""
-        return (self.latent.detach() * self._wide(self.scale)).reshape(self.decision.shape)
+        return self._shaped(self.latent.detach() * self._wide(self.scale))
 
     def _rounded(self) -> Tensor:
         if self.levels is not None:
@@ -134,8 +133,18 @@ class RoundedWeight:
     def values(self) -> Tensor:
         """The weight, in its own shape."""
         scale = self.log_scale.exp() if self.learned else self.scale
-        weight = (self._rounded() * self._wide(scale)).reshape(self.decision.shape)
+        weight = self._shaped(self._rounded() * self._wide(scale))
         return weight if self.mask is None else weight * self.mask
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        """What has the weight's shape as a matrix of one row an output channel."""
+        return weight.movedim(self.decision.axis, 0).reshape(self.decision.codes.shape)
+
+    def _shaped(self, matrix: Tensor) -> Tensor:
+        """The inverse of ``_matrix``."""
+        rest = list(self.decision.shape)
+        rows = rest.pop(self.decision.axis)
+        return matrix.reshape(rows, *rest).movedim(0, self.decision.axis).contiguous()
 
     def _wide(self, scale: Tensor) -> Tensor:
         """Scales as wide as the matrix, or one a row."""
@@ -186,7 +195,7 @@ class RoundedWeight:
                 target, places = self.decision.target, torch.bucketize(self.latent, self.bounds, right=True)
                 codes = (places + target.low if target.has_zero else 2 * places - 1).to(torch.float32)
             if self.mask is not None:
-                codes = torch.where(self.mask.reshape(codes.shape), codes, self.zero.expand_as(codes))
+                codes = torch.where(self._matrix(self.mask), codes, self.zero.expand_as(codes))
             return codes.to(torch.int32).numpy()
 
     def decided(self, *, brief: bool) -> Rounded:
