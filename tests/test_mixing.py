@@ -1,7 +1,7 @@
 """Layers that choose their bits: what each choice costs, budgets that hold, and the best there is under them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain, product
 from typing import Any
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 import whit
 from whit import decide
 from whit.data import Data
+from whit.footprint import Footprint
+from whit.ledger import Rounded
 from whit.mixing import LayerBits, mix
 from whit.moments import Moments
-from whit.plan import Quantize, Rule
+from whit.plan import Quantize, Rule, settings
 from whit.progress import Progress
 from whit.sensitivity import Trials, predicted_growth
 from whit.torch.network import TorchNetwork
@@ -60,13 +62,29 @@ def step(**settings: Any) -> Quantize:
     return Quantize(**({"weights": whit.Int(bits=8), "samples": 64, "method": whit.Nearest(clip="mse")} | settings))
 
 
-def mixed(
-    network: TorchNetwork, data: Data, step: Quantize, size_of: Callable[[Quantize], int] | None = None
-) -> tuple[Quantize, list[LayerBits]]:
-    def never(_: Quantize) -> int:
-        raise AssertionError("bit operations need no file")
+class Known:
+    """Stands for a footprint, of steps instead of what they decide."""
 
-    return mix(step, network, data.train, "cross_entropy", size_of or never, profile="small", progress=Progress())
+    def __init__(self, time_of: Callable[[Quantize], float] | None) -> None:
+        self.time_of = time_of
+
+    def bytes(self, _: Quantize) -> int:
+        raise AssertionError("neither bit operations nor times need a file")
+
+    def share_of_time(self, step: Quantize) -> float:
+        assert self.time_of is not None
+        return self.time_of(step)
+
+
+def mixed(
+    network: TorchNetwork, data: Data, step: Quantize, time_of: Callable[[Quantize], float] | None = None
+) -> tuple[Quantize, list[LayerBits]]:
+    known: Any = Known(time_of)
+
+    def itself(step: Quantize) -> Any:
+        return step
+
+    return mix(step, network, data.train, "cross_entropy", itself, known, profile="small", progress=Progress())
 
 
 def macs(network: TorchNetwork) -> dict[str, int]:
@@ -176,6 +194,57 @@ def test_a_predicted_growth_is_the_quadratic_form_of_the_error() -> None:
     assert predicted_growth(weight, rounded, moments) == pytest.approx(3 * 2 * 0.09 + 5 * 1 * 0.04, rel=1e-6)
 
 
+IN_TIME = {"weights": whit.Int(bits=8), "activations": BYTE, "bits": whit.Mixed(choices=(8,), latency=0.7)}
+
+
+def time_of(network: TorchNetwork) -> Callable[[Quantize], float]:
+    """As if integers took 0.4 of the time, for every multiplication."""
+    layers = macs(network)
+
+    def known(step: Quantize) -> float:
+        use = settings(step, list(layers))
+        return sum(count * (0.4 if name in use else 1) for name, count in layers.items()) / sum(layers.values())
+
+    return known
+
+
+def test_the_fewest_layers_run_in_integers_that_keep_a_call_to_its_time(network: TorchNetwork, data: Data) -> None:
+    found, bits = mixed(network, data, step(**IN_TIME), time_of(network))
+    count = macs(network)
+    assert {one.layer: one.bits for one in bits}.keys() == count.keys()
+    assert all(one.growth == one.growths[one.bits] and one.growths[32] == 0 for one in bits)
+    costs = {one.layer: one.growths[8] / count[one.layer] for one in bits}
+    integers = [one.layer for one in bits if one.bits == 8]
+    assert max(costs[name] for name in integers) <= min(costs[one.layer] for one in bits if one.bits == 32)
+    assert time_of(network)(found) <= 0.7
+    last = max(integers, key=lambda name: costs[name])
+    fewer = replace(found, rules=(Rule(layers=last, use=None), *found.rules))
+    assert time_of(network)(fewer) > 0.7
+
+
+def test_a_time_that_integers_do_not_reach_is_an_error(network: TorchNetwork, data: Data) -> None:
+    with pytest.raises(whit.PlanError, match=r"all layers in 8 bits a call takes 0\.800 of its time still; allow more"):
+        mixed(network, data, step(**IN_TIME), lambda _: 0.8)
+
+
+def test_what_stays_in_floating_point_for_a_time_does_so_in_the_file(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def share_of_time(_: Footprint, decisions: Sequence[Any]) -> float:
+        tried.append(sum(isinstance(one, Rounded) for one in decisions))
+        return 1 - tried[-1] / 5  # two of four layers are enough for 0.7
+
+    monkeypatch.setattr(Footprint, "share_of_time", share_of_time)
+    result = whit.compress(Net(), Quantize(**IN_TIME), data=data)
+    assert sorted(one.bits for one in result.bits) == [8, 8, *[32] * (len(result.bits) - 2)]
+    rounded = {name.removesuffix(".weight") for name in result.ledger.rounded()}
+    assert rounded == {one.layer for one in result.bits if one.bits == 8}
+    assert tried[0] == len(result.bits)
+    assert result.parity.agreement == 1
+
+
 def test_layers_with_rules_keep_their_settings_and_take_their_share(network: TorchNetwork, data: Data) -> None:
     costs = macs(network)
     rules = (Rule(layers="stem", use=Quantize(weights=BYTE, activations=BYTE)), Rule(layers="head"))
@@ -248,10 +317,14 @@ def test_rules_for_every_layer_leave_nothing_to_choose(network: TorchNetwork, da
     [
         ({"choices": ()}, "name bit widths that rise"),
         ({"choices": (4, 2), "bops": 1}, "name bit widths that rise"),
-        ({}, "give one of the two a budget"),
-        ({"bytes": 1, "bops": 1}, "give one of the two a budget"),
+        ({}, "give one of the three a budget"),
+        ({"bytes": 1, "bops": 1}, "give one of the three a budget"),
+        ({"bytes": 1, "latency": 0.5}, "give one of the three a budget"),
         ({"bytes": 0}, "a budget is at least 1"),
-        ({"latency_ms": 2.0}, "the same time and no choice of bits meets a latency. Cut channels"),
+        ({"latency": 2.0, "choices": (8,)}, "a share of the time that a call takes now"),
+        ({"latency": 0.5}, r"2, 4 and 8 bits take the same time.*take choices=\(8,\)"),
+        ({"latency": 0.5, "choices": (16,)}, r"more are not faster than floating point"),
+        ({"latency": 0.5, "choices": (8,), "sensitivity": "predicted"}, "only the errors of weights are predicted"),
         ({"bops": 1, "sensitivity": "guessed"}, 'choose "measured" or "predicted"'),
         ({"bops": 1, "activations": True, "sensitivity": "predicted"}, "only the errors of weights are predicted"),
     ],
@@ -268,6 +341,7 @@ def test_budgets_that_mean_nothing_are_refused(settings: dict[str, Any], message
         ({"method": whit.OptimalBrain(rate=1e-6)}, "a price of a bit chooses the steps itself"),
         ({"method": whit.OptimalBrain(), "target_bytes": 9}, "two budgets"),
         ({"bits": whit.Mixed(bops=1, activations=True)}, "give the activations a format to take bits in"),
+        ({"bits": whit.Mixed(choices=(8,), latency=0.5)}, "faster only where activations have at most 8 bits too"),
         ({"weights": whit.Int(bits=8, reduce_range=True)}, r"reduce_range=True\) would leave a single bit"),
         ({"rules": (Rule(layers="a", use=Quantize(bits=whit.Mixed(bops=1))),)}, "one budget is for all layers"),
     ],

@@ -426,16 +426,14 @@ class Run:
         def at(step: Quantize) -> Rounding:
             return decide.rounding(step, self.network, self.ledger, self.data.train, self.metric.loss, self.progress)
 
-        def size_of(step: Quantize) -> int:
-            return self._size_with(at(step)[0])
-
         if step.bits is not None:
             step, self.bits = mix(
                 step,
                 self.network,
                 self.data.train,
                 self.metric.loss,
-                size_of,
+                lambda step: at(step)[0],
+                self._footprint(),
                 profile=self.profile,
                 progress=self.progress,
                 workers=self.workers,

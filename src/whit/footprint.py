@@ -52,7 +52,6 @@ class Footprint:
     def bytes(self, decisions: Sequence[Decision] = ()) -> int:
         """Of the ``.whit`` file, if these decisions were the last."""
         network, ledger = self._after(decisions)
-        ledger = settle_(network, ledger)
         return len(store.encode(ledger, _exported(network, ledger), self.about, profile=self.profile))
 
     def share_of_bytes(self, decisions: Sequence[Decision]) -> float:
@@ -71,15 +70,17 @@ class Footprint:
 
     @cached_property
     def _session_now(self) -> Session:
-        return self._session(self.network, self.ledger)
+        return self._session(*self._after(()))
 
     def _session(self, network: Network, ledger: Ledger) -> Session:
         return Session(_exported(network, ledger), threads=self.threads, name="a network that is tried")
 
     def _after(self, decisions: Sequence[Decision]) -> tuple[Network, Ledger]:
+        """The network, if these decisions were the last, and all that it is then."""
         network = self.network.copy()
         network.apply_(decisions)
-        return network, self.ledger.record(*(one for one in decisions if not isinstance(one, Assigned)))
+        ledger = self.ledger.record(*(one for one in decisions if not isinstance(one, Assigned)))
+        return network, settle_(network, ledger)
 
 
 def settle_(network: Network, ledger: Ledger) -> Ledger:

@@ -21,7 +21,9 @@ class Mixed:
         bops: Most bit operations for one sample: for every layer its multiply-accumulates times the bits of its weights
             times the bits of the activations that it reads, 32 where either stays in floating point (Baskin et al.
             2021).
-        latency_ms: Refused, with the reason: no CPU runtime is faster for fewer than 8 bits.
+        latency: Most of the time that a call takes now, as a share of it, measured in ONNX Runtime. Fewer than 8 bits
+            take the same time there, so ``choices`` is one width, of at most 8: layers run in integers of it, those
+            first that cost the loss least for the multiplications they have, and the rest stay in floating point.
         activations: Whether the activations that a layer reads take the same bits as its weights; else they keep those
             of the step.
         sensitivity: Whether the growth is ``"measured"``, by running the network with one layer rounded; or
@@ -35,29 +37,42 @@ class Mixed:
     choices: tuple[int, ...] = (2, 3, 4, 6, 8)
     bytes: int | None = None
     bops: int | None = None
-    latency_ms: float | None = None
+    latency: float | None = None
     activations: bool = False
     sensitivity: Literal["measured", "predicted"] = "measured"
 
     def __post_init__(self) -> None:
         if not self.choices or list(self.choices) != sorted(set(self.choices)):
             raise PlanError(f"Mixed(choices={self.choices}): name bit widths that rise, such as (2, 4, 8)")
-        if self.latency_ms is not None:
+        given = [name for name in ("bytes", "bops", "latency") if getattr(self, name) is not None]
+        if len(given) != 1:
             raise PlanError(
-                f"Mixed(latency_ms={self.latency_ms}): ONNX Runtime multiplies bytes whatever the bits, so that 2, 4 "
-                "and 8 bits take the same time and no choice of bits meets a latency. Cut channels for time, with "
-                'Prune(unit="channel"), and give bits a budget of bytes or bops'
+                f"Mixed(bytes={self.bytes}, bops={self.bops}, latency={self.latency}): give one of the three a budget"
             )
-        if (self.bytes is None) == (self.bops is None):
-            raise PlanError(f"Mixed(bytes={self.bytes}, bops={self.bops}): give one of the two a budget")
+        self._check_latency()
         for name in ("bytes", "bops"):
             budget = getattr(self, name)
             if budget is not None and budget < 1:
                 raise PlanError(f"Mixed({name}={budget}): a budget is at least 1")
         if self.sensitivity not in ("measured", "predicted"):
             raise PlanError(f'Mixed(sensitivity={self.sensitivity!r}): choose "measured" or "predicted"')
-        if self.activations and self.sensitivity == "predicted":
+        if (self.activations or self.latency is not None) and self.sensitivity == "predicted":
             raise PlanError(
-                'Mixed(activations=True, sensitivity="predicted"): only the errors of weights are predicted; take '
-                'sensitivity="measured"'
+                f'Mixed(activations={self.activations}, latency={self.latency}, sensitivity="predicted"): only the '
+                'errors of weights are predicted; take sensitivity="measured"'
+            )
+
+    def _check_latency(self) -> None:
+        """Raise ``PlanError`` for a budget of time that no choice of bits can meet."""
+        if self.latency is None:
+            return
+        if not 0 < self.latency < 1:
+            raise PlanError(
+                f"Mixed(latency={self.latency}): it is a share of the time that a call takes now, between 0 and 1"
+            )
+        if len(self.choices) != 1 or self.choices[0] > 8:
+            raise PlanError(
+                f"Mixed(choices={self.choices}, latency={self.latency}): ONNX Runtime multiplies bytes whatever the "
+                "bits, so that 2, 4 and 8 bits take the same time, and more are not faster than floating point; take "
+                "choices=(8,), and layers choose between 8 bits and floating point"
             )

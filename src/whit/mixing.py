@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from whit import store
-from whit.allocate import Option, choose
+from whit.allocate import Option, choose, least
 from whit.data import Samples
 from whit.errors import PlanError, listed
+from whit.footprint import Footprint
 from whit.formats import Int
 from whit.graph import Graph, Layer
-from whit.ledger import Ledger
+from whit.ledger import Decision, Ledger
 from whit.metrics import Loss
 from whit.mixed import Mixed
 from whit.network import Network
@@ -28,6 +29,11 @@ _ATTEMPTS = 20
 """How often a file is made to see whether its bytes keep to the budget."""
 _FLOAT = 32
 """Bits of what stays in floating point."""
+_STAYS = -1
+"""In place of a trial: the layer stays in floating point."""
+
+Rounding = Callable[[Quantize], Sequence[Decision]]
+"""What a step decides."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +58,8 @@ def mix(
     network: Network,
     samples: Samples,
     loss: Loss,
-    size_of: Callable[[Quantize], int],
+    rounded: Rounding,
+    footprint: Footprint,
     *,
     profile: Profile,
     progress: Progress,
@@ -65,13 +72,14 @@ def mix(
         network: Before it.
         samples: To observe on.
         loss: What is to grow least.
-        size_of: Bytes of the file after a step.
+        rounded: What a step decides.
+        footprint: What the whole network takes after that.
         profile: How codes are stored.
         progress: Shows how far it is.
         workers: Who tries the layers.
 
     Raises:
-        PlanError: No layer chooses, or the narrowest widths exceed the budget.
+        PlanError: No layer chooses, or the narrowest widths exceed the budget, or all layers in integers do.
     """
     assert step.bits is not None
     graph = network.graph()
@@ -80,10 +88,12 @@ def mix(
     measured = step.bits.sensitivity == "measured"
     tried = Trials(uses, layers, network, samples, loss, measured=measured).run(progress, workers)
     mixture = _Mixture(step, step.bits, tried)
-    if step.bits.bops is not None:
+    if step.bits.latency is not None:
+        choice = mixture.within_latency(step.bits.latency, lambda use: footprint.share_of_time(rounded(use)))
+    elif step.bits.bops is not None:
         choice = mixture.within_bops(step.bits.bops, graph)
     else:
-        choice = mixture.within_bytes(step.bits.bytes or 0, size_of, profile)
+        choice = mixture.within_bytes(step.bits.bytes or 0, lambda use: footprint.bytes(rounded(use)), profile)
     return mixture.at(choice), mixture.report(choice)
 
 
@@ -119,8 +129,10 @@ class _Mixture:
 
     def at(self, choice: Sequence[int]) -> Quantize:
         """The step with a rule for every layer that chose."""
-        chosen = [layer[place] for layer, place in zip(self.tried, choice, strict=True)]
-        rules = [Rule(layers=re.escape(trial.layer.name), use=trial.use) for trial in chosen]
+        rules = [
+            Rule(layers=re.escape(layer[0].layer.name), use=None if place == _STAYS else layer[place].use)
+            for layer, place in zip(self.tried, choice, strict=True)
+        ]
         return replace(self.step, bits=None, rules=(*self.step.rules, *rules))
 
     def report(self, choice: Sequence[int]) -> list[LayerBits]:
@@ -128,7 +140,9 @@ class _Mixture:
         found: list[LayerBits] = []
         for layer, place in zip(self.tried, choice, strict=True):
             growths = {bits: trial.growth for bits, trial in zip(self.mixed.choices, layer, strict=True)}
-            bits = self.mixed.choices[place]
+            if self.mixed.latency is not None:
+                growths[_FLOAT] = 0.0
+            bits = _FLOAT if place == _STAYS else self.mixed.choices[place]
             found.append(LayerBits(layer=layer[0].layer.name, bits=bits, growth=growths[bits], growths=growths))
         return found
 
@@ -170,6 +184,24 @@ class _Mixture:
             taken = sum(cost(layer[place]) for layer, place in zip(self.tried, choice, strict=True))
             beside = max(beside + size - budget, budget - taken + 1)  # that choice is none any more
         return narrowest
+
+    def within_latency(self, budget: float, share_of_time: Callable[[Quantize], float]) -> list[int]:
+        """The fewest layers in integers with which a call keeps to its time, those that cost the loss least first."""
+        costs = [layer[0].growth / max(layer[0].layer.macs, 1) for layer in self.tried]
+        order = np.argsort(costs, kind="stable")
+
+        def first(share: float) -> list[int]:
+            choice = np.full(len(order), _STAYS)
+            choice[order[: round(share * len(order))]] = 0
+            return choice.tolist()
+
+        if (all_of_them := share_of_time(self.at(first(1.0)))) > budget:
+            raise PlanError(
+                f"Quantize(bits=Mixed(latency={budget})): with all layers in {self.mixed.choices[0]} bits a call takes "
+                f"{all_of_them:.3f} of its time still; allow more, or cut channels first, with Prune(latency=...)"
+            )
+        tries = len(order).bit_length()
+        return first(least(lambda share: share_of_time(self.at(first(share))) <= budget, tries, low=1 / len(order)))
 
     def _choose(self, cost: Callable[[Trial], int], budget: int, fixed: int) -> list[int]:
         options = [[Option(cost=cost(trial), growth=trial.growth) for trial in layer] for layer in self.tried]

@@ -491,6 +491,11 @@ class Quantize:
             )
         if bits.activations and self.activations is None:
             raise PlanError(f"Quantize(activations=None, bits={bits}): give the activations a format to take bits in")
+        if bits.latency is not None and (self.activations is None or self.activations.bits > 8):
+            raise PlanError(
+                f"Quantize(activations={self.activations}, bits={bits}): layers are faster only where activations have "
+                'at most 8 bits too; take activations=Int(bits=8, symmetric=False, per="tensor")'
+            )
         for width in bits.choices:
             weights = replace(self.weights, bits=width)
             self.method.check(weights)

@@ -135,7 +135,8 @@ def _bits(result: Result[Any]) -> list[str]:
     for bits in sorted({one.bits for one in result.bits}):
         chosen = [one for one in result.bits if one.bits == bits]
         names = listed((f"{one.layer} ({one.growth:.2g})" for one in chosen), most=_MOST_CHOICES)
-        lines.append(f"{bits} bits, chosen by what the loss grows by: {names}.")
+        width = "Floating point" if bits == 32 else f"{bits} bits"  # integers have at most 16
+        lines.append(f"{width}, chosen by what the loss grows by: {names}.")
     return lines
 
 
