@@ -170,7 +170,7 @@ class Channels:
 
 def _chosen(step: Prune, layers: Sequence[Layer], coupling: Coupling) -> dict[str, Prune]:
     """The settings of everything that makes channels and that the step may change."""
-    names = [*(layer.name for layer in layers), *(group.name for group in coupling.groups)]
+    names = [*(layer.name for layer in layers), *(group.name for group in coupling.groups), *coupling.frozen]
     return settings(step, list(dict.fromkeys(names)))
 
 

@@ -64,7 +64,8 @@ class Coupling:
 
     Attributes:
         groups: In the order in which their channels are made.
-        frozen: Reason by layer name, for layers whose output channels cannot be cut, in whole or in part.
+        frozen: Reason by layer name, for layers whose output channels cannot be cut, in whole or in part; recurrent
+            ones too, and whatever else has a matrix that makes channels.
     """
 
     groups: tuple[Group, ...]

@@ -32,6 +32,7 @@ __all__ = [
     "Skipped",
     "Weight",
     "activation_grid",
+    "beside_layers",
     "biases",
     "check_masks",
     "folds",
@@ -45,7 +46,7 @@ __all__ = [
 
 
 _FLOATING = frozenset({"lstm", "gru", "rnn"})
-"""Kinds of operations whose weights are not rounded."""
+"""Kinds of operations whose weights are neither rounded nor masked."""
 
 
 class Weight(NamedTuple):
@@ -168,13 +169,19 @@ def rounding(
     return decisions, [*left, *skipped, *_unrounded(graph, network)]
 
 
+def beside_layers(graph: Graph) -> dict[str, str]:
+    """The kinds of operations whose weights are no layer's, by what has the weights."""
+    return {
+        name.rpartition(".")[0] or name: operation.kind
+        for operation in graph.operations
+        if operation.kind in _FLOATING
+        for name in filter(graph.is_parameter, operation.inputs)
+    }
+
+
 def _unrounded(graph: Graph, network: Network) -> list[Skipped]:
     """The layers of kinds that are not rounded, and those that the forward pass does not read, under any name."""
-    found: dict[str, str] = {}
-    for operation in graph.operations:
-        if operation.kind in _FLOATING:
-            for name in filter(graph.is_parameter, operation.inputs):
-                found[name.rpartition(".")[0] or name] = f"weights of {operation.kind} stay in floating point"
+    found = {layer: f"weights of {kind} stay in floating point" for layer, kind in beside_layers(graph).items()}
     values = network.values()
     read = {_address(values[name]) for one in graph.operations for name in one.inputs if name in values}
     for name, array in network.parameters().items():

@@ -89,15 +89,15 @@ class Carrier(ABC):
 
     def frozen(self) -> dict[str, str]:
         """Why nothing is to be done with output channels of a layer, for every layer that has such channels."""
-        frozen: dict[str, str] = {}
-        for layer in self.graph.layers():
-            for label in self.axis(layer.weight, self._making(layer)).tolist():
-                if label == NOTHING:
-                    frozen[layer.name] = "it makes a single channel"
-                elif (root := self.find(label)) in self.reasons:
-                    frozen[layer.name] = self.reasons[root]
-                    break
-        return frozen
+        found = {layer.name: self._why(self.axis(layer.weight, self._making(layer))) for layer in self.graph.layers()}
+        return {name: reason for name, reason in found.items() if reason is not None}
+
+    def _why(self, labels: Labels) -> str | None:
+        """Why nothing is to be done with some of these labels, if there are such."""
+        if (labels == NOTHING).all():
+            return "it makes a single channel"
+        roots = self.roots(labels).tolist()
+        return next((self.reasons[root] for root in roots if root in self.reasons), None)
 
     def _making(self, layer: Layer) -> int:
         """The axis of a weight whose indices are asked about."""

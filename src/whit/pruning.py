@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whit.allocate import erk, keep_one_, keep_rows, keep_weights, least
-from whit.decide import Skipped, Weight, weights_of
+from whit.decide import Skipped, Weight, beside_layers, weights_of
 from whit.errors import PlanError
 from whit.footprint import Footprint
 from whit.formats import Floats
@@ -42,7 +42,12 @@ def single_weights(
     Raises:
         PlanError: The amount is too small for the budget.
     """
-    weights = weights_of(network.graph().layers(), network)
+    graph = network.graph()
+    weights = weights_of(graph.layers(), network)
+    aside = [
+        Skipped(step="prune", layer=layer, reason=f"weights of {kind} are not masked one by one")
+        for layer, kind in beside_layers(graph).items()
+    ]
     known: dict[Asked, Floats] = {}
 
     def weighed(asked: Collection[Asked]) -> Mapping[Asked, Floats]:
@@ -51,7 +56,8 @@ def single_weights(
         return known
 
     def at(share: float) -> tuple[list[Masked], list[Skipped]]:
-        return mask_weights(step if share == 1 else _scaled(step, share), weights, weighed, ledger)
+        masks, skipped = mask_weights(step if share == 1 else _scaled(step, share), weights, weighed, ledger)
+        return masks, [*skipped, *aside]
 
     budget = step.bytes
     if budget is None or footprint is None:

@@ -38,6 +38,7 @@ class Uniting(Carrier):
         joints: Where they do.
         counts: Channels that numbers in a module's code may count, by the module and how many there are.
         given: Labels of the network's outputs, where these may be cut.
+        makers: Axes of parameters whose indices make channels and that are no layer's.
     """
 
     def __init__(self, graph: Graph, turns: Mapping[str, int], *, outputs: bool = False) -> None:
@@ -45,6 +46,7 @@ class Uniting(Carrier):
         self.turns = turns
         self.outputs = outputs
         self.given: dict[Axis, Labels] = {}
+        self.makers: list[Axis] = []
         self.joints: list[Joint] = []
         self.counts: list[tuple[str, Labels]] = []
         self.counted: dict[tuple[str, int], Labels] = {}
@@ -60,6 +62,15 @@ class Uniting(Carrier):
             self.given[Axis(name, axis)] = self.labels_of(name).reshape(-1)
         else:
             super()._give(name)
+
+    def frozen(self) -> dict[str, str]:
+        """Why channels cannot be cut, of layers and of whatever else makes channels."""
+        found = super().frozen()
+        for parameter, axis in self.makers:
+            reason = self._why(self.axis(parameter, axis))
+            if reason is not None:
+                found.setdefault(parameter.rpartition(".")[0] or parameter, reason)
+        return found
 
     # Labels vary along one axis.
 
@@ -174,6 +185,7 @@ class Uniting(Carrier):
         for layer in operation.attributes["layers"]:
             states: list[Labels] = []
             for names in layer:
+                self.makers.append(Axis(names[0], 0))
                 gates = [self.axis(name, 0).reshape(_GATES[operation.kind], -1) for name in names]
                 state = self.axis(names[1], 1)
                 for rows in gates:
@@ -382,6 +394,11 @@ class Uniting(Carrier):
         elif varying is not None:
             labels = self._shaped(vector, labels.ndim, varying if varying < axis else varying - count + rank)
         self._set(operation, labels)
+
+    def _end(self, operation: Operation, why: str) -> None:
+        names = (name for name in operation.inputs if self.graph.is_parameter(name))
+        self.makers += [Axis(name, 0) for name in names if len(self.graph.shape(name)) > 1]
+        super()._end(operation, why)
 
     def _other(self, operation: Operation) -> None:
         match operation.kind:
