@@ -225,6 +225,10 @@ class Carrier(ABC):
     def _matrix_output(self, operation: Operation, made: Labels, axis: int) -> None:
         if not self._has_labels(operation.inputs[1]):
             self.freeze(made, f"the weight of {operation.layer} is computed, not a parameter")
+        self._make(operation, made, axis)
+
+    def _make(self, operation: Operation, made: Labels, axis: int) -> None:
+        """What a weight makes along an axis, with its bias."""
         for bias in operation.inputs[2:3]:
             reason = f"its bias {bias} cannot be cut"
             self.unite(made, self.axis(bias, 0) if self._has_labels(bias) else self.along(bias, 0, reason), reason)

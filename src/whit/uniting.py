@@ -39,6 +39,7 @@ class Uniting(Carrier):
         counts: Channels that numbers in a module's code may count, by the module and how many there are.
         given: Labels of the network's outputs, where these may be cut.
         makers: Axes of parameters whose indices make channels and that are no layer's.
+        computed: Parameters of which the weights of convolutions are computed; row by row, if at all, they are cut.
     """
 
     def __init__(self, graph: Graph, turns: Mapping[str, int], *, outputs: bool = False) -> None:
@@ -46,7 +47,8 @@ class Uniting(Carrier):
         self.turns = turns
         self.outputs = outputs
         self.given: dict[Axis, Labels] = {}
-        self.makers: list[Axis] = []
+        self.computed = _computed(graph)
+        self.makers = [Axis(name, 0) for name in self.computed]
         self.joints: list[Joint] = []
         self.counts: list[tuple[str, Labels]] = []
         self.counted: dict[tuple[str, int], Labels] = {}
@@ -73,6 +75,12 @@ class Uniting(Carrier):
         return found
 
     # Labels vary along one axis.
+
+    def labels_of(self, name: str) -> Labels:
+        """The compact labels of a tensor; of what a weight is computed from, those of its output channels."""
+        if name in self.computed:
+            return self._shaped(self.axis(name, 0), len(self.graph.shape(name)), 0)
+        return super().labels_of(name)
 
     def axis(self, parameter: str, axis: int) -> Labels:
         """The labels of a parameter axis; one that has a single index has none, for it cannot be cut."""
@@ -127,7 +135,7 @@ class Uniting(Carrier):
     def _conv(self, operation: Operation) -> None:
         x, weight = operation.inputs[:2]
         if not self._has_labels(weight):
-            self._computed_weight(operation)
+            self._computed_kernels(operation)
             return
         if self._varying(x) == 0:
             self._one_by_one(operation)
@@ -140,9 +148,24 @@ class Uniting(Carrier):
             self.unite(made, np.repeat(channels, made.size // channels.size), reason)
         else:
             self.unite(channels.reshape(groups, -1), self.axis(weight, 1)[None], reason)
-            # Every group must keep as many channels as the others: cut the same place in each.
-            self.unite(made.reshape(groups, -1), made[None, : made.size // groups], reason)
+            self._alike(made, groups, reason)
         self._matrix_output(operation, made, axis=1)
+
+    def _alike(self, made: Labels, groups: int, reason: str) -> None:
+        """Every group must keep as many channels as the others: cut the same place in each."""
+        self.unite(made.reshape(groups, -1), made[None, : made.size // groups], reason)
+
+    def _computed_kernels(self, operation: Operation) -> None:
+        """Kernels each computed by itself, as by weight standardisation, can go; what all of them read cannot."""
+        x, weight = operation.inputs[:2]
+        if self._varying(weight) != 0 or is_depthwise(operation, self.graph):
+            self._computed_weight(operation)
+            return
+        reason = f"read by {operation.layer or weight}, whose weight is computed from all it reads: one less changes it"
+        self.freeze(self.labels_of(x), reason)
+        made = self.labels_of(weight).reshape(-1)
+        self._alike(made, int(operation.attributes["groups"]), reason)
+        self._make(operation, made, axis=1)
 
     def _one_by_one(self, operation: Operation) -> None:
         """A layer that does the same to whatever labels there are along the first axis: to every head of attention."""
@@ -203,8 +226,9 @@ class Uniting(Carrier):
     def _batch_norm(self, operation: Operation) -> None:
         name = operation.inputs[0]
         channels = self.along(name, 1, f"normalised by {operation.layer}")
-        for parameter in operation.inputs[1:]:
-            self.unite(channels, self.axis(parameter, 0), f"normalised by {operation.layer} with other channels")
+        reason = f"normalised by {operation.layer} with other channels"
+        for one in operation.inputs[1:]:
+            self.unite(channels, self.axis(one, 0) if self._has_labels(one) else self.along(one, 0, reason), reason)
         self._set(operation, self.labels_of(name))
 
     def _group_norm(self, operation: Operation) -> None:
@@ -422,6 +446,19 @@ class Uniting(Carrier):
                 self._gather(operation)
             case _:
                 self._end(operation, "which whit cannot cut through")
+
+
+def _computed(graph: Graph) -> tuple[str, ...]:
+    """The parameters with several axes of which the weights of convolutions are computed, and of nothing else."""
+    sources: dict[str, dict[str, None]] = {}
+    fixed = _fixed(graph)
+    for operation in graph.operations:
+        parts = [{name: None} if graph.is_parameter(name) else sources.get(name) for name in operation.inputs]
+        if any(parts) and all(part is not None or x in fixed for part, x in zip(parts, operation.inputs, strict=True)):
+            sources[operation.output] = {name: None for part in parts if part for name in part}
+    weights = [operation.inputs[1] for operation in graph.operations if operation.kind == "conv"]
+    found = dict.fromkeys(name for weight in weights for name in sources.get(weight, ()))
+    return tuple(name for name in found if sum(size > 1 for size in graph.shape(name)) > 1)
 
 
 def _fixed(graph: Graph) -> frozenset[str]:
