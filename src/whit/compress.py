@@ -485,13 +485,14 @@ class Run:
         if not masks:
             raise PlanError(f"Prune: no weight could be pruned; {decide.reasons(skipped)}")
         self.skipped += skipped
-        made: list[Assigned] = []
+        made: Sequence[Decision] = masks
         if step.compensate:
+            held = self.ledger.masks()
             standing = self.ledger.record(*masks).masks()
             chosen = {one.parameter: standing[one.parameter] for one in masks}
-            made, skipped = compensated(chosen, self.network, self._evidence(step))
+            made, skipped = compensated(step, chosen, held, self.network, self._evidence(step))
             self.skipped += skipped
-        self.record([*masks, *made])
+        self.record(made)
 
     def _cut(self, step: Prune) -> None:
         """Cut channels, having proven on a copy that cutting them is the same as zeroing them."""

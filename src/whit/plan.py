@@ -155,8 +155,9 @@ class Prune:
         outputs: With channels: what the network gives may be cut too, such as an embedding that may be narrower. Which
             outputs are left follows from their worth; for classes that are to stay take ``KeepOutputs``.
         compensate: Single weights that stay make up for those that go, layer after layer, as well as can be without
-            training: the update of Optimal Brain Surgeon (Hassibi and Stork 1993). Best after ``FoldBatchNorm``, which
-            gives layers biases that make up for means.
+            training: the update of Optimal Brain Surgeon (Hassibi and Stork 1993). With ``Hessian()`` and unless every
+            row loses as much, each layer chooses in three rounds what goes, the last among weights that made up for
+            the others. Best after ``FoldBatchNorm``, which gives layers biases that make up for means.
         samples: How many training samples scores look at, at most, of those that do.
         rules: Other settings for some layers.
     """
