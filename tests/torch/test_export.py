@@ -1,5 +1,6 @@
 """What leaves torch: the ledger's own codes, in files as small as they should be, that compute the same."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -348,3 +349,40 @@ def test_attention_with_a_learned_bias_is_exported_with_a_free_batch_size(tmp_pa
     net = TorchNetwork.of(Biased(), samples)
     exported(net, Ledger(), tmp_path)
     np.testing.assert_allclose(open_onnx(tmp_path / "model.onnx")(x), net.predict(samples), atol=1e-5)
+
+
+class Seeing(nn.Module):
+    """Patches of images, one layer of attention as vision transformers have it, and what they are normalised by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.1, 0.2, 0.3]).reshape(3, 1, 1))
+        self.patches = nn.Conv2d(3, 12, 4, 4)
+        self.qkv, self.head = nn.Linear(12, 36), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x - self.mean).flatten(2).transpose(1, 2)
+        query, key, value = self.qkv(x).view(x.shape[0], -1, 3, 3, 4).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return self.head(x.mean(dim=1))
+
+
+def test_nothing_of_shapes_is_left_to_compute_and_a_buffer_may_be_named_as_a_value_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    samples = Samples((x,), np.zeros(3, np.int64))
+    net = TorchNetwork.of(Seeing(), samples)
+    model = exported(net, Ledger(), tmp_path)
+    assert "mean" in initializers(model)  # torch calls the mean over words so too
+    np.testing.assert_allclose(open_onnx(tmp_path / "model.onnx")(x), net.predict(samples), atol=1e-5)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert not {"Shape", "Constant", "CastLike", "Expand", "Identity"} & kinds.keys()
+    # Patches into a row, heads apart, heads together; queries, keys and values are cut out of one product; the keys are
+    # transposed, the queries scaled; words before channels, heads before words and back, and one weight the other way.
+    assert {kind: kinds[kind] for kind in ("Reshape", "Slice", "Mul", "MatMul", "Transpose")} == {
+        "Reshape": 3,
+        "Slice": 3,
+        "Mul": 1,
+        "MatMul": 3,
+        "Transpose": 5,
+    }

@@ -17,6 +17,8 @@ _RANDOM = frozenset(
 def tidy_(model: onnx.ModelProto, *, prefix: str) -> None:
     """Drop traces of the exporter (metadata, doc strings, shapes in between), and ``prefix`` from weights' names."""
     names = {item.name: item.name.removeprefix(prefix) for item in model.graph.initializer}
+    weights = set(names.values())
+    names |= {name: f"{name}:made" for node in model.graph.node for name in node.output if name in weights}
     model.ClearField("doc_string")
     del model.metadata_props[:]
     graph = model.graph
@@ -27,8 +29,9 @@ def tidy_(model: onnx.ModelProto, *, prefix: str) -> None:
         node.name = f"{place}.{node.op_type}"
         node.ClearField("doc_string")
         del node.metadata_props[:]
-        for position, name in enumerate(node.input):
-            node.input[position] = names.get(name, name)
+        for tensors in (node.input, node.output):
+            for position, name in enumerate(tensors):
+                tensors[position] = names.get(name, name)
         _drop_empty_attributes(node)
     items: list[Any] = [*graph.initializer, *graph.input, *graph.output]
     for item in items:

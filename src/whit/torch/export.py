@@ -11,10 +11,12 @@ import torch
 from onnx import helper
 from onnxscript import opset21, optimizer
 from onnxscript.function_libs.torch_lib.ops.core import aten_convolution
+from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
 from torch import Tensor, nn
 
 from whit.errors import ModelError
 from whit.ledger import Ledger
+from whit.onnx.folding import fold_
 from whit.onnx.pads import merge_pads_
 from whit.onnx.qdq import store_codes_
 from whit.onnx.tidy import shorten_, tidy_
@@ -79,6 +81,7 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     drop_zeros_(model)
+    fold_(model)
     tidy_(model, prefix="network.")
     merge_pads_(model)
     stored = store_codes_(model, ledger)
@@ -128,8 +131,32 @@ def _convolution(
     return aten_convolution(x, weight, bias, stride, padding, dilation, groups=groups)
 
 
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """Attention with one transposition and one factor; onnxscript 0.7 computes shapes, and scales the keys too."""
+    boolean = attn_mask is not None and attn_mask.dtype.name != "FLOAT"
+    if is_causal or enable_gqa or boolean or dropout_p:
+        return aten_scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = op.MatMul(op.Mul(query, op.Constant(value_float=factor)), op.Transpose(key, perm=[0, 1, 3, 2]))
+    if attn_mask is not None:
+        scores = op.Add(scores, attn_mask)
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
 _TRANSLATIONS: Any = {
     OPERATOR: _rounded_activation,
+    torch.ops.aten.scaled_dot_product_attention.default: _attention,
     torch.ops.aten.conv1d.default: _convolution,
     torch.ops.aten.conv2d.default: _convolution,
     torch.ops.aten.conv3d.default: _convolution,
