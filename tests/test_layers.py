@@ -43,6 +43,7 @@ LAYERS = (
     ("channels", "weights_only"),
     ("proof",),
     ("depth", "factorize", "outputs"),
+    ("idle",),
     ("mixing",),
     ("compress", "checkpoint", "candidates", "front", "standing"),
     ("saving", "trials", "found", "proposing", "torch.own_loop"),

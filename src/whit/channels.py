@@ -21,7 +21,7 @@ from whit.pruning import unseen
 from whit.scores import Score
 from whit.scoring import Evidence, weigh
 
-__all__ = ["Channels", "Cut", "Tried", "cutting", "macs_after", "outputs_gone"]
+__all__ = ["Channels", "Cut", "Signature", "Tried", "cutting", "macs_after", "outputs_gone"]
 
 Signature = tuple[tuple[Axis, int], ...]
 _TRIES = {"macs": 16, "latency": 6, "bytes": 6}

@@ -19,6 +19,7 @@ from whit.errors import ModelError, PlanError, listed
 from whit.factorize import factorize
 from whit.footprint import Footprint, settle_
 from whit.frontends import network_of
+from whit.idle import idle_branches, idle_channels, unread
 from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric, named
@@ -55,6 +56,7 @@ __all__ = ["Draft", "Result", "Run", "begin", "compress", "draft", "finished"]
 Model = TypeVar("Model")
 _NOISE = 1.05
 """A time that is no more than so many times another is not called slower."""
+_UNREAD = "nothing that the network computes depends on it, so the file holds zeros for it"
 _NOT_DRAWN = "its module has no reset_parameters(), so it starts as it was given"
 _GROWTH = 0.01
 """Where the search for a price begins: a bit for every weight costs as much as this growth of the loss."""
@@ -393,6 +395,7 @@ class Run:
             case Factorize():
                 self._factorize(step)
             case Quantize():
+                self._drop_idle()
                 self._quantize(step)
             case Finetune():
                 quantized = bool(self.ledger.rounded() or self.ledger.activations())
@@ -403,6 +406,17 @@ class Run:
                         taught, train, self.metric, self.ledger, self.teacher, self.progress, checkpoint
                     )
                 )
+
+    def _drop_idle(self) -> None:
+        """Leave out what does nothing, such as channels that were pruned weight by weight; codes are cut no more."""
+        if self.ledger.rounded() or self.ledger.activations():
+            return
+        samples = self.data.train
+        self.record(idle_branches(self.network, samples))
+        self.record(idle_channels(self.network, samples))
+        unused = unread(self.network, samples)
+        self.network.apply_(unused)
+        self.skipped += [Skipped(step="export", layer=one.parameter, reason=_UNREAD) for one in unused]
 
     def remember(self) -> None:
         """Note where a training begins, which some scores look at."""
@@ -548,6 +562,7 @@ class Run:
 
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""
+        self._drop_idle()
         self.ledger = settle_(self.network, self.ledger)
 
 

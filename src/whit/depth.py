@@ -1,6 +1,6 @@
 """Residual branches that are left out whole, those first that the outputs miss least."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from whit.proof import SAMPLES, same
 from whit.residuals import Residual, residuals, ways
 from whit.scoring import Evidence
 
-__all__ = ["branches", "evenly", "spread"]
+__all__ = ["branches", "evenly", "fitting", "spread"]
 
 
 class _Branch(NamedTuple):
@@ -126,11 +126,18 @@ def _proven(residual: Residual, network: Network, graph: Graph, evidence: Eviden
     values = network.parameters()
     masked.apply_([Assigned(parameter=name, values=np.zeros_like(values[name])) for name in inside & values.keys()])
     expected = masked.predict(evidence.samples, most=SAMPLES)
+    return fitting(
+        residual, network, graph, lambda other: same(expected, other.predict(evidence.samples, most=SAMPLES))
+    )
+
+
+def fitting(residual: Residual, network: Network, graph: Graph, fits: Callable[[Network], bool]) -> LeftOut | None:
+    """The first way to leave a branch out of which what is left fits."""
     for decision in ways(residual, graph):
         try:
             without = network.copy()
             without.apply_([decision])
-            if same(expected, without.predict(evidence.samples, most=SAMPLES)):
+            if fits(without):
                 return decision
         except Exception:  # the user's code: whatever it raises, it cannot take this way
             continue

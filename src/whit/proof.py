@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from whit.channels import Channels, Cut, Tried, cutting, outputs_gone
+from whit.channels import Channels, Cut, Signature, Tried, cutting, outputs_gone
 from whit.data import Array, Samples
 from whit.decide import Skipped
 from whit.footprint import Footprint
@@ -16,9 +16,11 @@ from whit.network import Network
 from whit.plan import Prune
 from whit.scoring import Evidence
 
-__all__ = ["SAMPLES", "Proof", "Proven", "mask_", "proven_cuts", "same"]
+__all__ = ["SAMPLES", "Proof", "Proven", "harmless", "mask_", "proven_cuts", "same", "unchanged"]
 
 _TOLERANCE = 1e-4
+_LOOK, _NOTHING = 64, 1e-5
+"""Samples on which a network is to compute the same without something, and a share of its outputs that is none."""
 SAMPLES = 4
 """On which edits are tried."""
 
@@ -60,6 +62,24 @@ def proven_cuts(step: Prune, network: Network, evidence: Evidence, footprint: Fo
     return Proven(cuts, cutting(cuts, graph), skipped)
 
 
+def harmless(cuts: Sequence[Cut], network: Network, graph: Graph, samples: Samples) -> list[Kept]:
+    """The decisions of those of some cuts that change nothing of what the network computes."""
+    proof = _Harmless(network, graph, samples)
+    proof.add(cuts)
+    joined = _joined(proof.sound)
+    return cutting(joined if proof.holds(joined) else proof.sound, graph)
+
+
+def _joined(cuts: Sequence[Cut]) -> list[Cut]:
+    """One cut a group."""
+    found: dict[Signature, Cut] = {}
+    for one in cuts:
+        other = found.get(one.group.signature, one)
+        units = np.intersect1d(one.units, other.units)
+        found[one.group.signature] = Cut(one.group, units, steady=one.steady or other.steady)
+    return list(found.values())
+
+
 class Proof:
     """Tries cuts on copies of a network.
 
@@ -82,22 +102,20 @@ class Proof:
         """
         if not cuts:
             return True
-        expected = self._masked(cuts)
+        cut = self.network.copy()
         try:
-            cut = self.network.copy()
             cut.apply_(cutting(cuts, self.graph))
-            found = cut.predict(self.samples, most=SAMPLES)
+            return self._fits(cut, cuts)
         except Exception:  # the user's code fixes a size: whatever it raises, this cut is not one it can take
             return False
-        return same(expected, found)
 
-    def _masked(self, cuts: Sequence[Cut]) -> Array:
+    def _fits(self, cut: Network, cuts: Sequence[Cut]) -> bool:
         masked = self.network.copy()
         mask_(masked, cuts)
         outputs = masked.predict(self.samples, most=SAMPLES)
         for (_, axis), gone in outputs_gone(cuts).items():
             outputs = np.delete(outputs, gone, axis)
-        return outputs
+        return same(outputs, cut.predict(self.samples, most=SAMPLES))
 
     def add(self, cuts: Sequence[Cut]) -> None:
         """Add the cuts that hold together with those before them, by halves."""
@@ -110,6 +128,13 @@ class Proof:
         else:
             self.add(cuts[: len(cuts) // 2])
             self.add(cuts[len(cuts) // 2 :])
+
+
+class _Harmless(Proof):
+    """Tries cuts that are to change nothing."""
+
+    def _fits(self, cut: Network, cuts: Sequence[Cut]) -> bool:
+        return unchanged(self.network, cut, self.samples)
 
 
 def mask_(network: Network, cuts: Sequence[Cut]) -> None:
@@ -133,3 +158,10 @@ def same(expected: Array, found: Array) -> bool:
     """Whether two networks' outputs are equal but for the order of floating-point sums."""
     scale = max(1.0, float(np.abs(expected).max()))
     return found.shape == expected.shape and float(np.abs(found - expected).max()) <= _TOLERANCE * scale
+
+
+def unchanged(network: Network, other: Network, samples: Samples) -> bool:
+    """Whether another network computes what this one does, for all that its outputs may be small."""
+    expected, found = (one.predict(samples, most=_LOOK) for one in (network, other))
+    most = float(np.abs(expected).max())
+    return found.shape == expected.shape and float(np.abs(found - expected).max()) <= _NOTHING * most
