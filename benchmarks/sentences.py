@@ -13,10 +13,9 @@ is. The encoder comes in a package, and its tokenizer needs another:
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from environment import arguments, data_file, report
 from models.minilm import MiniLM, published
-from models.stsb import LENGTH, Pairs, Spearman
+from models.stsb import LENGTH, Spearman, sentences
 
 import whit
 from whit import Data, Equalize, Int, OptimalBrain, Percentile, Plan, Quantize, Result, SmoothQuant
@@ -42,10 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     model, tokenizer = published()
     length = 128 if options.int8 else LENGTH
-    dev, test = (Pairs.read(data_file(f"stsb/sts-{part}.csv"), tokenizer, length) for part in ("dev", "test"))
-    seen, judged = dev.split() if options.dev else (dev, test)
-    order = np.random.default_rng(0).permutation(len(seen.inputs[0]))
-    data = Data.of([x[order] for x in seen.inputs], np.zeros(len(order)), judged.inputs, np.tile(judged.scores, 2))
+    data = sentences(data_file("stsb"), tokenizer, length, dev=options.dev)
     prices = [float(rate) for rate in options.rates.split(",")]
     plans = [Plan(Quantize(method=OptimalBrain(rate=rate), samples=1024)) for rate in prices]
     part = "dev" if options.dev else "test"

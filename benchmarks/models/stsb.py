@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.stats import spearmanr
 
-from whit.data import Array, Samples
+from whit.data import Array, Data, Samples
 from whit.metrics import Loss, Metric
 
-__all__ = ["LENGTH", "Pairs", "Spearman"]
+__all__ = ["LENGTH", "Pairs", "Spearman", "sentences"]
 
 LENGTH = 56
 """Words and pieces of the longest sentence, rounded up."""
@@ -50,6 +50,31 @@ class Pairs:
             Pairs((self.inputs[0][kept], self.inputs[1][kept]), self.scores[part::2]) for part, kept in enumerate(both)
         ]
         return parts[0], parts[1]
+
+    def first(self, count: int) -> "Pairs":
+        """The first pairs."""
+        words, mask = (np.concatenate([half[:count] for half in np.split(x, 2)]) for x in self.inputs)
+        return Pairs((words, mask), self.scores[:count])
+
+
+def sentences(
+    folder: Path, tokenizer: Any, length: int = LENGTH, *, dev: bool = False, most: int | None = None
+) -> Data:
+    """Sentences of the dev pairs to calibrate on, in no order, and the test pairs to judge on; targets mean nothing.
+
+    Args:
+        folder: Of the two files.
+        tokenizer: Of the encoder.
+        length: To which sentences are filled up or cut.
+        dev: Calibrate on half of the dev pairs, and judge on the other half, to choose by.
+        most: Pairs to judge on, the first ones; None for all.
+    """
+    seen, judged = (Pairs.read(folder / f"sts-{part}.csv", tokenizer, length) for part in ("dev", "test"))
+    if dev:
+        seen, judged = seen.split()
+    judged = judged.first(len(judged.scores) if most is None else most)
+    order = np.random.default_rng(0).permutation(len(seen.inputs[0]))
+    return Data.of([x[order] for x in seen.inputs], np.zeros(len(order)), judged.inputs, np.tile(judged.scores, 2))
 
 
 @dataclass(frozen=True, slots=True)
