@@ -193,9 +193,35 @@ def test_another_search_is_not_mixed_up_with_one_that_is_there(net, data, tmp_pa
         search(net, "drop<=2pt", data=data, folder=tmp_path, trials=1)
     with pytest.raises(whit.OutputError, match=r"another search \(seed was 0 and is 1\)"):
         search(net, BUDGET, data=data, folder=tmp_path, trials=1, seed=1)
+    with pytest.raises(whit.OutputError, match=r"another search \(teacher was the network itself and is \w{16}\)"):
+        search(net, BUDGET, data=data, folder=tmp_path, trials=1, teacher=waves.trained())
     (tmp_path / RECORD).write_bytes(b"something else" * 100)
     with pytest.raises(whit.FileError, match=r"is not the record of a search"):
         search(net, BUDGET, data=data, folder=tmp_path, trials=1)
+
+
+def test_trainings_learn_from_the_teacher_that_was_given_wherever_they_are_done(net, data, tmp_path):
+    teacher = waves.trained()
+    teacher.head.weight.data *= 3
+    search(net, BUDGET, data=data, teacher=teacher, folder=tmp_path, workers=Processes(2), **FEW)
+    with sqlite3.connect(tmp_path / RECORD) as connection:
+        trained = connection.execute("SELECT hash, plan FROM trials WHERE plan LIKE '%finetune%'").fetchall()
+    [name, plan] = trained[0]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        given = {"plan": loads(plan), "data": data.choosing(seed=FEW["seed"])}
+        files = [whit.compress(net, teacher=one, **given).file for one in (teacher, None)]
+    finally:
+        torch.set_num_threads(threads)
+    assert (tmp_path / TRIALS / f"{name}.whit").read_bytes() == files[0] != files[1]
+
+
+def test_a_teacher_with_other_outputs_is_an_error_before_anything_is_tried(net, data):
+    other = waves.trained()
+    other.head = torch.nn.Linear(12, 5)
+    with pytest.raises(whit.ModelError, match=r"outputs have shape \(2, 5\) and the network's \(2, 4\)"):
+        search(net, BUDGET, data=data, teacher=other)
 
 
 # Time

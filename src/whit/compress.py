@@ -51,7 +51,7 @@ from whit.target import Target
 from whit.toml import dumps
 from whit.workers import Workers
 
-__all__ = ["Draft", "Result", "Run", "begin", "compress", "draft", "finished"]
+__all__ = ["Draft", "Result", "Run", "begin", "compress", "draft", "finished", "learns", "teacher_of"]
 
 Model = TypeVar("Model")
 _NOISE = 1.05
@@ -198,7 +198,9 @@ def begin(
     _check(original, plan, data, metric)
     run = Run(original, plan, data, metric, progress or Progress(), profile)
     if teacher is not None:
-        run.teacher = _teacher(teacher, original, data, plan)
+        if not learns(plan):
+            raise PlanError("a teacher was given, but no Finetune learns from it: give one distill=Distill()")
+        run.teacher = teacher_of(teacher, original, data)
     if isinstance(plan.steps[0], KeepOutputs):
         run.data = following(plan.steps[0], data, original.graph(), metric)
     return run
@@ -228,11 +230,16 @@ def draft(
     data: Data,
     metric: Metric,
     profile: Profile = "small",
+    teacher: object | None = None,
     checkpoints: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Draft:
-    """Compress a network by a plan, to see what comes out; arguments and errors are those of ``compress``."""
-    run = begin(model, plan, data=data, metric=metric, profile=profile, progress=progress)
+    """Compress a network by a plan, to see what comes out; arguments and errors are those of ``compress``.
+
+    A plan of which no step learns from a teacher takes no notice of one.
+    """
+    teacher = teacher if learns(plan) else None
+    run = begin(model, plan, data=data, metric=metric, profile=profile, teacher=teacher, progress=progress)
     run.through(0, len(plan.steps), checkpoints)
     with TemporaryDirectory(prefix="whit-") as folder:
         onnx, whit = Path(folder) / "model.onnx", Path(folder) / "model.whit"
@@ -279,12 +286,19 @@ def _check(network: Network, plan: Plan, data: Data, metric: Metric) -> None:
         check_worth(plan, outputs, data, metric)
 
 
-def _teacher(given: object, original: Network, data: Data, plan: Plan) -> Network:
-    """The network behind a teacher that was given, which some step learns from and whose outputs can be learned."""
+def learns(plan: Plan) -> bool:
+    """Whether some step of a plan learns from a teacher."""
     rounds = [isinstance(step, Quantize) for step in plan.steps]
     trainings = [(step, any(rounds[:place])) for place, step in enumerate(plan.steps) if isinstance(step, Finetune)]
-    if not any(step.taught(quantized=quantized).distill for step, quantized in trainings):
-        raise PlanError("a teacher was given, but no Finetune learns from it: give one distill=Distill()")
+    return any(step.taught(quantized=quantized).distill for step, quantized in trainings)
+
+
+def teacher_of(given: object, original: Network, data: Data) -> Network:
+    """The network behind a teacher that was given, whose outputs can be learned.
+
+    Raises:
+        ModelError: They are not as those of the original, or no numbers.
+    """
     teacher = network_of(given, data.train)
     wanted, found = (one.predict(data.train, most=2) for one in (original, teacher))
     if wanted.shape != found.shape or not np.isfinite(found).all():

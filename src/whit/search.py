@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from whit import measure
 from whit.budget import Budget, Spent, spent
 from whit.candidates import Family
-from whit.compress import finished
+from whit.compress import finished, teacher_of
 from whit.data import Array, Data, as_data
 from whit.digests import digest_of_network, digest_of_samples
 from whit.errors import PlanError, listed
@@ -61,6 +61,7 @@ def search(
     metric: str | Metric = "accuracy",
     folder: str | Path | None = None,
     target: Target | None = None,
+    teacher: Model | str | Path | None = None,
     workers: Workers | None = None,
     threads: int = 1,
     profile: Profile = "small",
@@ -84,6 +85,8 @@ def search(
         folder: Where the record of the search is kept. The same call, made again after it was stopped, however that
             was, goes on from there.
         target: Where the network will run; None for this machine.
+        teacher: What trainings learn from, such as a larger network, with the inputs and outputs of ``model``. None
+            takes the network that was given. A search with another teacher is another search.
         workers: Who does trials, ``Processes(2)`` say; None does them here. Every trial computes on one thread.
         threads: Of ONNX Runtime, when latency is measured.
         profile: As of ``compress``.
@@ -106,6 +109,7 @@ def search(
         data=as_data(data),
         metric=named(metric),
         target=target or Target.here(),
+        teacher=teacher,
         workers=workers or Workers(),
         threads=threads,
         profile=profile,
@@ -135,6 +139,7 @@ class _Given:
     data: Data
     metric: Metric
     target: Target
+    teacher: Any
     workers: Workers
     threads: int
     profile: Profile
@@ -150,7 +155,8 @@ class _Search:
         self.given = given
         self.choosing = given.data.choosing(seed=given.seed)
         self.original = network_of(given.model, self.choosing.train)
-        self.record = Record(folder, _identity(given, self.original))
+        teacher = None if given.teacher is None else teacher_of(given.teacher, self.original, self.choosing)
+        self.record = Record(folder, _identity(given, self.original, teacher))
         self.before = self.record.seconds
         self.start = time()
         self.reserved = 0.0
@@ -264,6 +270,7 @@ class _Search:
                 data=self.choosing,
                 metric=given.metric,
                 profile=given.profile,
+                teacher=given.teacher,
                 checkpoints=self.record.checkpoints(trial),
                 end=end,
             )
@@ -357,7 +364,7 @@ def _point(trial: Trial, cost: Spent) -> Point:
     return Point(plan=trial.plan, spent=cost, trained=trial.candidate.epochs > 0, trial=trial.hash)
 
 
-def _identity(given: _Given, original: Network) -> dict[str, str]:
+def _identity(given: _Given, original: Network, teacher: Network | None) -> dict[str, str]:
     """What makes a search this one and no other; more time may be given to one that goes on."""
     budget = replace(given.budget, seconds=None)
     samples = {
@@ -369,6 +376,7 @@ def _identity(given: _Given, original: Network) -> dict[str, str]:
     return facts | {
         "budget": str(budget),
         "network": digest_of_network(original),
+        "teacher": "the network itself" if teacher is None else digest_of_network(teacher),
         "metric": given.metric.name,
         "target": f"{given.target.runtime} {sorted(given.target.features)}",
         "profile": given.profile,

@@ -31,6 +31,7 @@ class Task:
     data: Data
     metric: Metric
     profile: Profile
+    teacher: Any
     checkpoints: Path
     end: float | None
 
@@ -46,6 +47,7 @@ def tried(task: Task, progress: Progress | None = None) -> tuple[Outcome, bytes]
                 data=task.data,
                 metric=task.metric,
                 profile=task.profile,
+                teacher=task.teacher,
                 checkpoints=task.checkpoints,
                 progress=progress or Watch(Progress(), task.end),
             )
