@@ -3,15 +3,20 @@
 from dataclasses import replace
 from math import log
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from whit.budget import Budget, Spent
-from whit.candidates import Family
+from whit.candidates import Candidate, Family
+from whit.data import Samples
 from whit.front import best, front
 from whit.ladder import LONG, MIDDLE, ROUNDING, SHORT, Ladder
 from whit.plan import Finetune, Plan, Prune
 from whit.seen import Seen
 from whit.target import Target
+from whit.torch.network import TorchNetwork
 from whit.trials import Outcome, Round, Trial
 
 PRICE = 1e-6
@@ -21,21 +26,22 @@ def costs(candidate):
     """Bits fall by one each time the price is four times as high; training wins a drop back, cutting it costs more."""
     price = candidate.price or PRICE / 100
     bits = max(3 - log(price / PRICE) / log(4), 0.5)
-    damage = 0.004 * (price / PRICE) + (0.02 * (1 / candidate.keep - 1) if candidate.keep < 1 else 0.0)
+    damage = 0.004 * (price / PRICE) + 0.02 * (1 / candidate.keep - 1) + 0.01 * (1 / candidate.depth - 1)
     drop = damage / (1 + 3 * candidate.epochs) ** 0.8 + (0.4 * (candidate.keep < 1) if not candidate.epochs else 0)
     size = round(1000 + 10_000 * candidate.keep**0.7 * bits)
-    latency = candidate.keep**0.6 * (0.5 if candidate.integers else 1.0)
-    return Spent(drop=drop, relative_drop=drop, bytes=size, latency_ms=latency, macs=round(1e6 * candidate.keep))
+    latency = candidate.depth * candidate.keep**0.6 * (0.5 if candidate.integers else 1.0)
+    macs = round(1e6 * candidate.keep * candidate.depth)
+    return Spent(drop=drop, relative_drop=drop, bytes=size, latency_ms=latency, macs=macs)
 
 
 def seconds(candidate):
     return 10 + 100 * candidate.epochs * (0.3 + 0.7 * candidate.keep)
 
 
-def climb(budget, *, limit=None, controlled=True, at_once=1, rounds=()):
+def climb(budget, *, limit=None, controlled=True, at_once=1, rounds=(), **family):
     """All rounds of a search, from those that are done."""
     budget = Budget.of(budget)
-    family = Family.of(budget, "cross_entropy", Target(), 0)
+    family = replace(Family.of(budget, "cross_entropy", Target(), 0), **family)
     ladder = Ladder(family=family, budget=budget, price=PRICE, controlled=controlled, limit=limit, at_once=at_once)
     rounds, gone = list(rounds), 0.0
     while True:
@@ -129,6 +135,60 @@ def test_a_network_that_cannot_be_cut_is_not_cut_again():
     decided = ladder.next(seen, None)
     assert decided is not None
     assert {one.keep for one in decided[1]} == {1.0}
+
+
+@pytest.mark.parametrize("what", ["latency", "macs"])
+def test_branches_are_left_out_where_there_are_any_and_time_or_operations_count(what):
+    budget = Budget.of(f"drop<=1%, minimize={what}")
+    found = [best(tried(climb(budget, shortens=shortens)[0]), budget) for shortens in (False, True)]
+    # A branch costs half of what channels do, and saves more time.
+    assert [one.depth < 1 for one, _ in found] == [False, True]
+    assert all(spent.drop <= 0.01 for _, spent in found)
+    assert budget.least(found[1][1]) < budget.least(found[0][1])
+    controls = [trial.candidate for one in climb(budget, shortens=True)[0] for trial in one.trials]
+    assert {(one.keep, one.depth) for one in controls if one.control} == {(1.0, 1.0)}
+
+
+def test_branches_that_cannot_be_left_out_are_not_tried_again():
+    budget = Budget.of("drop<=1%, minimize=macs")
+    family = replace(Family.of(budget, "cross_entropy", Target(), 0), shortens=True)
+    ladder = Ladder(family=family, budget=budget, price=0.0, controlled=True, limit=None, at_once=1)
+    rounds = climb(budget, shortens=True)[0][:1]
+    assert [trial.candidate.depth for trial in rounds[0].trials] == [1.0, 1.0, 0.7]
+    seen = Seen(
+        rounds=rounds, spent=lambda trial: None if trial.candidate.depth < 1 else costs(trial.candidate), guess=1.0
+    )
+    decided = ladder.next(seen, None)
+    assert decided is not None
+    assert {one.depth for one in decided[1]} == {1.0}
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(3, width, 3), nn.Conv2d(width, width, 3, padding=1)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        return self.head((x + self.inner(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("width", "multiple"), [(12, 1), (16, 8)])
+def test_layers_wide_enough_keep_as_many_channels_as_kernels_work_on_and_branches_go_first(width, multiple):
+    samples = Samples((np.zeros((2, 3, 6, 6), np.float32),), np.zeros(2, np.int64))
+    graph = TorchNetwork.of(Residual(width), samples).graph()
+    family = Family.of(Budget.of("drop<=1%, minimize=latency"), "cross_entropy", Target(), 0, graph)
+    shorten, cut, recover, _, _, train = family.plan(Candidate(depth=0.7, keep=0.5, epochs=10.0)).steps
+    assert isinstance(shorten, Prune)
+    assert isinstance(cut, Prune)
+    assert (shorten.unit, shorten.macs) == ("residual", 0.7)
+    assert (cut.unit, cut.macs, cut.multiple_of) == ("channel", 0.5, multiple)
+    assert recover.epochs + train.epochs == pytest.approx(10.0)
+    # Where only bytes count, neither is of use.
+    plain = Family.of(Budget.of("drop<=1%, minimize=bytes"), "cross_entropy", Target(), 0, graph)
+    assert (plain.shortens, plain.multiple_of) == (False, 1)
+    assert "depth" in family.ranges(1.0).keys() - plain.ranges(1.0).keys()
 
 
 def test_a_plan_is_as_its_candidate_says():

@@ -20,7 +20,8 @@ import torch
 import whit
 from whit.metrics import Accuracy
 from whit.search import search
-from whit.trials import RECORD
+from whit.toml import loads
+from whit.trials import RECORD, TRIALS
 from whit.workers import Processes
 
 HERE = Path(__file__).parent
@@ -109,6 +110,31 @@ def test_validation_samples_of_their_own_are_what_is_chosen_by(net, data):
     assert {len(np.frombuffer(one, y.dtype)) for one in Watched.seen[:-2]} <= {200}
     # What was chosen by is new to the network, so no training needs a control beside it.
     assert not any("bits = 16" in str(point.plan) for point in found.front)
+
+
+class Branched(torch.nn.Module):
+    """The network, with two branches that take most of its operations and add next to nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = waves.trained()
+        self.branches = torch.nn.ModuleList(torch.nn.Conv2d(12, 12, 3, padding=1) for _ in range(2))
+        for parameter in self.branches.parameters():
+            parameter.data *= 1e-3
+
+    def forward(self, x):
+        x = torch.relu(self.net.norm(self.net.first(x)))
+        for branch in self.branches:
+            x = x + branch(x)
+        return self.net.head(torch.relu(self.net.second(x)).mean((2, 3)))
+
+
+def test_where_operations_count_branches_are_left_out(data):
+    found = search(Branched(), "drop<=3pt, minimize=macs", data=data, trials=3)
+    assert found.failures == ()
+    assert [step.unit for step in found.chosen.plan.steps if isinstance(step, whit.Prune)] == ["residual"]
+    # 9 * 12 * 64 and 9 * 12 * 12 * 16 for the network, 9 * 12 * 12 * 64 a branch, and 48 for the last layer.
+    assert (found.best.before.macs, found.best.after.macs) == (193_584, 110_640)
 
 
 # Going on

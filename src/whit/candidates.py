@@ -7,21 +7,25 @@ from typing import Literal
 from whit.budget import Budget
 from whit.distill import Distill
 from whit.formats import Int
+from whit.graph import Graph
 from whit.metrics import Loss
 from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
 from whit.quantizers import OptimalBrain
+from whit.residuals import residuals
 from whit.scores import Taylor
 from whit.target import Target
 
 __all__ = ["Candidate", "Family", "Range"]
 
 _DEEPEST = 0.95
-"""Most of its channels that a group may lose."""
+"""Most of its channels that a group may lose, and most of the branches that may go."""
 _RECOVERY = 0.6
 """Share of the epochs that a cut network is trained for before it is rounded."""
 _RECOVERY_RATE, _RATE = 3e-3, 1e-3
 """Learning rates of the two trainings, at a pace of 1."""
 _TEMPERATURE = 4.0
+_AT_ONCE = 8
+"""Channels that kernels of convolutions work on at a time, at least: they take as long for fewer."""
 _FINE = Int(bits=16)
 """So fine that rounding to it is none."""
 
@@ -31,7 +35,8 @@ class Candidate:
     """What distinguishes a plan from others of its family.
 
     Attributes:
-        keep: Share of the multiply-accumulates that is left when channels are cut; 1 cuts none.
+        depth: Share of the multiply-accumulates that is left when residual branches are left out; 1 leaves out none.
+        keep: Share of what is left of them when channels are cut then; 1 cuts none.
         price: Of a bit, by which weights are rounded, in units of the loss of a sample; None rounds them to 8 bits.
         integers: Activations are integers too.
         epochs: Of training, in all; 0 for none.
@@ -40,6 +45,7 @@ class Candidate:
         control: Rounded by the same price, but then trained with weights that are free: what the training alone does.
     """
 
+    depth: float = 1.0
     keep: float = 1.0
     price: float | None = None
     integers: bool = False
@@ -47,6 +53,11 @@ class Candidate:
     strength: float = 1.0
     pace: float = 1.0
     control: bool = False
+
+
+def _narrowest(graph: Graph) -> int:
+    """Fewest channels that a convolution makes; 0 where there is none."""
+    return min((graph.shape(layer.weight)[0] for layer in graph.layers() if layer.kind == "conv"), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,8 @@ class Family:
         priced: Whether bytes count, so that a bit has a price.
         timed: Whether latency counts, so that activations may be integers.
         cuts: Whether channels can be cut.
+        shortens: Whether residual branches may be left out.
+        multiple_of: Of how many channels layers that are cut keep a multiple.
         augment: Changes to images that leave their meaning.
         precision: In which trainings compute.
         samples: To round on, and to judge channels by.
@@ -95,6 +108,8 @@ class Family:
     priced: bool
     timed: bool
     cuts: bool = True
+    shortens: bool = False
+    multiple_of: int = 1
     augment: tuple[Literal["flip", "shift"], ...] = ()
     precision: Literal["float32", "bfloat16"] = "float32"
     samples: int = 512
@@ -102,13 +117,17 @@ class Family:
     seed: int = 0
 
     @classmethod
-    def of(cls, budget: Budget, loss: Loss, target: Target, seed: int) -> "Family":
-        """The family in which a budget's networks are."""
+    def of(cls, budget: Budget, loss: Loss, target: Target, seed: int, graph: Graph | None = None) -> "Family":
+        """The family in which a budget's networks are, as far as a network of this graph can be."""
+        timed = budget.minimize == "latency" or budget.latency_ms is not None
+        fewer = timed or budget.minimize == "macs" or budget.macs is not None
         return cls(
             loss=loss,
             target=target,
             priced=budget.minimize == "bytes" or budget.bytes is not None,
-            timed=budget.minimize == "latency" or budget.latency_ms is not None,
+            timed=timed,
+            shortens=fewer and graph is not None and bool(residuals(graph)),
+            multiple_of=_AT_ONCE if timed and graph is not None and _narrowest(graph) >= 2 * _AT_ONCE else 1,
             seed=seed,
         )
 
@@ -116,7 +135,9 @@ class Family:
         """What may be chosen of plans that train, by name, where rounding alone keeps to the budget at ``price``."""
         found = {"pace": Range(0.5, 4.0)}
         if self.cuts:
-            found["keep"] = Range(0.02, 1.0)
+            found["keep"] = Range(0.02 if self.multiple_of == 1 else 0.1, 1.0)
+        if self.shortens:
+            found["depth"] = Range(0.5, 1.25)  # more than 1 is 1: no branch is left out
         if self.priced:
             found |= {"price": Range(price / 2, price * 16), "strength": Range(0.25, 4.0)}
         return found
@@ -125,6 +146,8 @@ class Family:
         """The steps of a candidate."""
         steps: list[Step] = []
         rest = candidate.epochs
+        if candidate.depth < 1:
+            steps.append(Prune(amount=_DEEPEST, unit="residual", macs=candidate.depth, samples=self.samples))
         if candidate.keep < 1:
             steps.append(
                 Prune(
@@ -133,12 +156,13 @@ class Family:
                     scope="global",
                     score=Taylor(),
                     macs=candidate.keep,
+                    multiple_of=self.multiple_of,
                     samples=self.samples,
                 )
             )
-            if rest:
-                steps.append(self._training(rest * _RECOVERY, _RECOVERY_RATE * candidate.pace))
-                rest *= 1 - _RECOVERY
+        if steps and rest:
+            steps.append(self._training(rest * _RECOVERY, _RECOVERY_RATE * candidate.pace))
+            rest *= 1 - _RECOVERY
         steps += [FoldBatchNorm(), self._rounding(candidate)]
         if candidate.control:
             return Plan(*steps, Quantize(weights=_FINE), self._training(rest, _RATE * candidate.pace))

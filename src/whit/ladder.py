@@ -85,13 +85,14 @@ class Ladder:
         return None
 
     def _first(self) -> list[Candidate]:
-        """Rounding alone at some prices, or with integers and without; and a cut, to see whether there can be any."""
+        """Rounding alone at some prices, or with integers and without; and cuts, to see whether there can be any."""
         plain = Candidate(integers=self.family.timed)
         prices = [self.price / 4, self.price] if self.family.priced else [None]
         found = [replace(plain, price=price) for price in prices]
         if self.family.timed:
             found.append(replace(found[0], integers=False))
-        return [*found, replace(found[0], keep=0.5)]
+        found.append(replace(found[0], keep=0.5))
+        return [*found, replace(found[0], depth=0.7)] if self.family.shortens else found
 
     def _at_the_limit(self, seen: Seen) -> Candidate:
         """The price at which rounding alone would just keep to the limit."""
@@ -111,7 +112,8 @@ class Ladder:
         fits: list[float] = []
         misses: list[float] = []
         for one, spent in seen.measured():
-            if one.price is not None and not one.epochs and one.keep == 1 and one.integers == self.family.timed:
+            whole = one.keep == one.depth == 1 and not one.epochs
+            if whole and one.price is not None and one.integers == self.family.timed:
                 (fits if self._keeps_quality(spent) else misses).append(one.price)
         return fits, misses
 
@@ -136,9 +138,12 @@ class Ladder:
         ranges = self.family.ranges(self._affordable(seen))
         if not seen.cuts():
             ranges.pop("keep", None)
+        if not seen.shortens():
+            ranges.pop("depth", None)
         told = [(_numbers(one), self._score(seen, one, spent, epochs * _TIMES**2)) for one, spent in seen.trained()]
         asked = proposals(ranges, told, _BATCH, self.family.seed)
-        found = [replace(Candidate(integers=self.family.timed, epochs=epochs), **numbers) for numbers in asked]
+        plain = Candidate(integers=self.family.timed, epochs=epochs)
+        found = [replace(plain, **one | {"depth": min(one.get("depth", 1.0), 1.0)}) for one in asked]
         if left is not None and self._gone(left) + self._together(seen, found) / (self.limit or left) > _SHARE:
             return []
         return found
@@ -152,8 +157,10 @@ class Ladder:
             found = [replace(plain, keep=keep, price=price * times) for keep, times in ways]
         else:
             found = [replace(plain, keep=keep) for keep in ((0.5, 0.25, 0.12, 1.0) if seen.cuts() else (1.0,))]
+        if seen.shortens():
+            found.insert(1, replace(found[0], depth=0.7))
         if self.controlled:
-            found.insert(1, replace(found[0], keep=1.0, control=True))
+            found.insert(1, self._control(found[0]))
         if left is None:
             return found
         for few in (found, found[: 2 + self.controlled]):
@@ -163,6 +170,10 @@ class Ladder:
                 return [replace(one, epochs=epochs) for one in few]
         return []
 
+    def _control(self, candidate: Candidate) -> Candidate:
+        """What a candidate is compared with."""
+        return replace(candidate, depth=1.0, keep=1.0, control=True)
+
     def _middle(self, seen: Seen, left: float | None) -> list[Candidate]:
         """The best of the short trainings, longer."""
         trained = seen.trained()
@@ -171,7 +182,7 @@ class Ladder:
         epochs = _TIMES * max(one.epochs for one, _ in trained)
         found = [replace(one, epochs=epochs) for one in self._leading(seen, epochs * _TIMES)[: _BATCH - 1]]
         if self.controlled:
-            found.append(replace(found[0], keep=1.0, control=True))
+            found.append(self._control(found[0]))
         if left is None:
             return found
         # A round that leaves no time for two that are longer still is left out.
@@ -212,8 +223,8 @@ class Ladder:
     def _tuned(self, seen: Seen, candidate: Candidate, epochs: float, aim: float = _AIM) -> Candidate:
         """A candidate with the price, or cut so far, that its drop should be a bit less than what is allowed."""
         allowed = self.budget.relative_drop if self.budget.drop is None else self.budget.drop
-        knob = "price" if self.family.priced else "keep"
-        if not allowed or not getattr(candidate, knob) or (not seen.cuts() and knob == "keep"):
+        knob = "price" if self.family.priced else "keep" if seen.cuts() else "depth"
+        if not allowed or not getattr(candidate, knob) or (knob == "depth" and not seen.shortens()):
             return candidate
         way = 1 if knob == "price" else -1  # a drop grows with the price, and as less is kept
         level = log(aim * allowed)
@@ -253,5 +264,5 @@ class Ladder:
 
 def _numbers(candidate: Candidate) -> Mapping[str, float]:
     """What Optuna chooses, by name."""
-    found = {"keep": candidate.keep, "strength": candidate.strength, "pace": candidate.pace}
+    found = {"depth": candidate.depth, "keep": candidate.keep, "strength": candidate.strength, "pace": candidate.pace}
     return found if candidate.price is None else found | {"price": candidate.price}

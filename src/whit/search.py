@@ -191,8 +191,8 @@ class _Search:
 
     def _ladder(self) -> Ladder:
         given, text = self.given, self.record.fact("family")
+        family = Family.of(given.budget, given.metric.loss, given.target, given.seed, self.original.graph())
         if text is None:
-            family = Family.of(given.budget, given.metric.loss, given.target, given.seed)
             price = 0.0
             if family.priced:
                 price = price_of_a_bit(self.original, self.choosing, given.metric, self.watch, given.workers)
@@ -203,7 +203,7 @@ class _Search:
             self.record.remember("family", text)
         facts = json.loads(text)
         family = replace(
-            Family.of(given.budget, given.metric.loss, given.target, given.seed),
+            family,
             augment=tuple(facts["augment"]),
             precision="bfloat16" if facts["bfloat16"] else "float32",
         )

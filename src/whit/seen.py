@@ -50,6 +50,10 @@ class Seen:
         """Whether a cut came to something."""
         return any(candidate.keep < 1 for candidate, _ in self.measured())
 
+    def shortens(self) -> bool:
+        """Whether leaving out branches came to something."""
+        return any(candidate.depth < 1 for candidate, _ in self.measured())
+
     def won(self, epochs: float, until: float) -> float:
         """What a drop is multiplied with by training for longer, as measured on those that were trained for both."""
         if until <= epochs:
@@ -94,7 +98,7 @@ class Seen:
 
 def work(candidate: Candidate) -> float:
     """What a step of training takes, in units of one of the uncut network; the teacher is never cut."""
-    return 0.3 + 0.7 * candidate.keep
+    return 0.3 + 0.7 * candidate.keep * candidate.depth
 
 
 def _outcome(trial: Trial) -> Outcome:
