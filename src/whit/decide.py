@@ -170,18 +170,20 @@ def rounding(
 
 
 def beside_layers(graph: Graph) -> dict[str, str]:
-    """The kinds of operations whose weights are no layer's, by what has the weights."""
-    return {
-        name.rpartition(".")[0] or name: operation.kind
-        for operation in graph.operations
-        if operation.kind in _FLOATING
-        for name in filter(graph.is_parameter, operation.inputs)
-    }
+    """Weights that are no layer's, in words, by what has them."""
+    found: dict[str, str] = {}
+    for operation in graph.operations:
+        if operation.kind in _FLOATING:
+            for name in filter(graph.is_parameter, operation.inputs):
+                found[name.rpartition(".")[0] or name] = f"weights of {operation.kind}"
+        elif operation.kind in ("conv", "linear") and graph.tensors[operation.inputs[1]].role == "activation":
+            found[operation.layer or operation.output] = "weights that are computed, not parameters,"
+    return found
 
 
 def _unrounded(graph: Graph, network: Network) -> list[Skipped]:
     """The layers of kinds that are not rounded, and those that the forward pass does not read, under any name."""
-    found = {layer: f"weights of {kind} stay in floating point" for layer, kind in beside_layers(graph).items()}
+    found = {layer: f"{what} stay in floating point" for layer, what in beside_layers(graph).items()}
     values = network.values()
     read = {_address(values[name]) for one in graph.operations for name in one.inputs if name in values}
     for name, array in network.parameters().items():

@@ -45,8 +45,8 @@ def single_weights(
     graph = network.graph()
     weights = weights_of(graph.layers(), network)
     aside = [
-        Skipped(step="prune", layer=layer, reason=f"weights of {kind} are not masked one by one")
-        for layer, kind in beside_layers(graph).items()
+        Skipped(step="prune", layer=layer, reason=f"{what} are not masked one by one")
+        for layer, what in beside_layers(graph).items()
     ]
     known: dict[Asked, Floats] = {}
 

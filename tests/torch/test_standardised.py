@@ -7,9 +7,11 @@ from torch.nn import functional as F
 
 from whit.coupling import couple
 from whit.data import Samples
-from whit.ledger import Axis
-from whit.plan import Prune
+from whit.decide import rounding
+from whit.ledger import Axis, Ledger
+from whit.plan import Prune, Quantize
 from whit.proof import proven_cuts
+from whit.pruning import single_weights
 from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 
@@ -87,3 +89,15 @@ def test_kernels_that_are_computed_from_one_another_stay() -> None:
     found = couple(TorchNetwork.of(Net(Centred), SAMPLES).graph())
     assert [group.name for group in found.groups] == ["plain"]
     assert found.frozen["second"] == "pooled together by mean in second"
+
+
+def test_single_weights_of_kernels_that_are_computed_are_listed_as_left_alone() -> None:
+    network = TorchNetwork.of(Net(), SAMPLES)
+    evidence = Evidence(samples=SAMPLES, most=4, loss="cross_entropy")
+    masks, skipped = single_weights(Prune(amount=0.5), network, Ledger(), evidence)
+    assert [one.parameter for one in masks] == ["plain.weight", "head.weight"]
+    reason = "weights that are computed, not parameters, are not masked one by one"
+    assert [(one.layer, one.reason) for one in skipped] == [("stem", reason), ("second", reason)]
+    _, left = rounding(Quantize(activations=None), network, Ledger(), SAMPLES, "cross_entropy")
+    reason = "weights that are computed, not parameters, stay in floating point"
+    assert [(one.layer, one.reason) for one in left] == [("stem", reason), ("second", reason)]
