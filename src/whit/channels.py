@@ -20,6 +20,7 @@ from whit.plan import TAKEN, Prune, settings
 from whit.pruning import unseen
 from whit.scores import Score
 from whit.scoring import Evidence, weigh
+from whit.uniting import computed_from
 
 __all__ = ["Channels", "Cut", "Signature", "Tried", "cutting", "macs_after", "outputs_gone"]
 
@@ -180,11 +181,12 @@ def macs_after(cuts: Sequence[Cut], graph: Graph) -> float:
     for group, units, _ in cuts:
         for key, indices in group.cuts.items():
             gone[key] = gone.get(key, 0) + (group.size - units.size) * indices.shape[1]
-    total = 0.0
+    total, computed = 0.0, computed_from(graph)
     for operation in graph.operations:
         macs = float(graph.macs_of(operation))
+        weights = computed.get(operation.inputs[1], operation.inputs[1:2]) if macs else ()
         for axis, size in enumerate(graph.shape(operation.inputs[1])[:2] if macs else ()):
-            macs *= 1 - gone.get(Axis(operation.inputs[1], axis), 0) / size
+            macs *= 1 - max((gone.get(Axis(weight, axis), 0) for weight in weights), default=0) / size
         total += macs
     return total
 

@@ -15,7 +15,7 @@ from whit.labels import NOTHING, Carrier, is_depthwise
 from whit.ledger import Axis
 from whit.moves import Labels, compact
 
-__all__ = ["Joint", "Uniting"]
+__all__ = ["Joint", "Uniting", "computed_from"]
 
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 _COUNTS = frozenset({"reshape", "slice", "expand", "repeat", "spread", "gathered", "group_norm"})
@@ -47,8 +47,8 @@ class Uniting(Carrier):
         self.turns = turns
         self.outputs = outputs
         self.given: dict[Axis, Labels] = {}
-        self.computed = _computed(graph)
-        self.makers = [Axis(name, 0) for name in self.computed]
+        self.computed = frozenset(name for names in computed_from(graph).values() for name in names)
+        self.makers = [Axis(name, 0) for name in sorted(self.computed)]
         self.joints: list[Joint] = []
         self.counts: list[tuple[str, Labels]] = []
         self.counted: dict[tuple[str, int], Labels] = {}
@@ -448,17 +448,20 @@ class Uniting(Carrier):
                 self._end(operation, "which whit cannot cut through")
 
 
-def _computed(graph: Graph) -> tuple[str, ...]:
-    """The parameters with several axes of which the weights of convolutions are computed, and of nothing else."""
+def computed_from(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """By each weight of a convolution that is computed from parameters alone, those of them that have several axes."""
     sources: dict[str, dict[str, None]] = {}
     fixed = _fixed(graph)
     for operation in graph.operations:
         parts = [{name: None} if graph.is_parameter(name) else sources.get(name) for name in operation.inputs]
         if any(parts) and all(part is not None or x in fixed for part, x in zip(parts, operation.inputs, strict=True)):
             sources[operation.output] = {name: None for part in parts if part for name in part}
-    weights = [operation.inputs[1] for operation in graph.operations if operation.kind == "conv"]
-    found = dict.fromkeys(name for weight in weights for name in sources.get(weight, ()))
-    return tuple(name for name in found if sum(size > 1 for size in graph.shape(name)) > 1)
+    weights = (operation.inputs[1] for operation in graph.operations if operation.kind == "conv")
+    return {
+        weight: tuple(name for name in sources[weight] if sum(size > 1 for size in graph.shape(name)) > 1)
+        for weight in weights
+        if weight in sources
+    }
 
 
 def _fixed(graph: Graph) -> frozenset[str]:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from whit.channels import macs_after
 from whit.coupling import couple
 from whit.data import Samples
 from whit.decide import rounding
@@ -76,7 +77,9 @@ def test_a_cut_is_the_same_as_zeros_and_is_made_again_in_a_fresh_network() -> No
     proven = proven_cuts(Prune(amount=0.5, unit="channel"), network, evidence)
     assert [(cut.group.name, cut.units.size) for cut in proven.cuts] == [("plain", 3), ("second", 3)]
     assert [one.layer for one in proven.skipped] == ["head", "stem"]
+    expected = macs_after(proven.cuts, network.graph())
     network.apply_(proven.decisions)
+    assert network.graph().macs() == expected
     assert network.module.second.out_channels == 6
     torch.manual_seed(1)
     fresh = TorchNetwork.of(Net(), SAMPLES)
