@@ -29,9 +29,6 @@ _DEFAULTS = {
 class OpenVino(Exporter):
     """Intermediate representation of OpenVINO, read from whit's ONNX model.
 
-    OpenVINO merges a rounded sum into the convolution before it and rounds once where ONNX Runtime rounds twice, so its
-    outputs differ by a little more than the order of sums explains; both are as near to the network before rounding.
-
     The batch size stays free. ``openvino.Core().read_model(path)`` and ``reshape`` fix it, which is faster for small
     networks.
     """
@@ -53,6 +50,7 @@ class OpenVino(Exporter):
             offline.apply_moc_transformations(model, cf=True, smart_reshape=False)
             _fold_biases_(model)
             _part_means_(model)
+            _keep_roundings_(model)
             # Otherwise OpenVINO rounds what linear layers with integer weights read on its own account.
             model.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
             openvino.save_model(model, str(path), compress_to_fp16=False)
@@ -120,6 +118,33 @@ def _part_means_(model: Any) -> None:
         for reader in readers:
             reader.replace_source_output(mean.output(0))
     model.validate_nodes_and_infer_types()
+
+
+def _keep_roundings_(model: Any) -> None:
+    """Have convolutions round what they make although it is added to something and rounded again.
+
+    OpenVINO 2026.4 leaves out a rounding that comes right behind a convolution in a residual block. Behind a rectifier
+    of slope 1, which changes nothing, it does not; measured on ResNet-20, the network takes 3 % more time.
+    """
+    operations = package("openvino.opset13", "openvino")
+    slope = operations.constant(np.ones(1, np.float32))
+    for node in model.get_ops():
+        readers = [reader.get_node().get_type_name() for reader in node.output(0).get_target_inputs()]
+        if (
+            node.get_type_name() == "FakeQuantize"
+            and "Add" in readers
+            and _is_convolution(node.input_value(0).get_node())
+        ):
+            behind = operations.prelu(node.input_value(0), slope)
+            node.input(0).replace_source_output(behind.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _is_convolution(node: Any) -> bool:
+    """Whether a node is a convolution or adds the bias of one."""
+    if node.get_type_name() == "Add":
+        return any(_is_convolution(value.get_node()) for value in node.input_values())
+    return node.get_type_name() in ("Convolution", "GroupConvolution")
 
 
 def _shortened(text: bytes) -> bytes:
