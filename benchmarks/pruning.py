@@ -48,6 +48,11 @@ def one_shot(amount: float) -> Plan:
     return Plan(FoldBatchNorm(), *cuts)
 
 
+def one_step(amount: float) -> Plan:
+    """Without training, all at once: each layer chooses in rounds what goes."""
+    return Plan(FoldBatchNorm(), Prune(amount=amount, score=Hessian(), compensate=True))
+
+
 def training(epochs: float, learning_rate: float = 0.05) -> Finetune:
     """By the labels and by what the original network says of every image, which it is asked once."""
     return Finetune(
@@ -109,6 +114,7 @@ def shallow(macs: float, epochs: float) -> Plan:
 
 ROWS = {
     "one-shot-50": Row("resnet20", lambda: one_shot(0.5), 3),
+    "one-step-80": Row("resnet20", lambda: one_step(0.8), 2),
     "sparse-80": Row("resnet20", lambda: sparse(0.8, 52), 50),
     "sparse-90": Row("resnet20", lambda: sparse(0.9, 52), 50),
     "narrow-20": Row("resnet20", lambda: narrow(1 / 1.72, 64), 40),
