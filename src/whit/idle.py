@@ -88,13 +88,15 @@ def _ways_through(group: Group, layers: Mapping[str, Layer], depthwise: set[str]
 
 def unread(network: Network, samples: Samples) -> list[Assigned]:
     """Zeros for parameters that nothing the network computes depends on: a file holds them in next to no bytes."""
-    graph, values, parameters = network.graph(), network.values(), network.parameters()
-    read = [values[name] for one in graph.operations for name in one.inputs if name in values]
+    values = network.values()
+    read = {name for one in network.graph().operations for name in one.inputs} & values.keys()
     found = [
-        Assigned(parameter=name, values=np.zeros_like(values))
-        for name, values in parameters.items()
-        if values.any() and not any(np.may_share_memory(values, other) for other in read)
+        Assigned(parameter=name, values=np.zeros_like(one))
+        for name, one in network.parameters().items()
+        if name not in read and one.any() and not any(np.may_share_memory(one, values[other]) for other in read)
     ]
+    if not found:
+        return []
     without = network.copy()
     without.apply_(found)
-    return found if found and unchanged(network, without, samples) else []
+    return found if unchanged(network, without, samples) else []

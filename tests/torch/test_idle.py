@@ -38,6 +38,11 @@ class Net(nn.Module):
         return self.same(x + self.outer(F.relu(self.inner(x))))
 
 
+class Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
 def network(net: nn.Module) -> TorchNetwork:
     return TorchNetwork.of(net, DATA.train)
 
@@ -61,6 +66,15 @@ def test_a_channel_goes_that_nothing_reads(way: str) -> None:
         net.each.weight[[2, 6]] = 0
     [kept] = idle_channels(network(net), DATA.train)
     assert kept.axes[Axis("third.weight", 1)].tolist() == [0, 1, 3, 4, 5, 7]
+
+
+def test_channels_that_a_transposed_convolution_makes_are_along_its_other_axis() -> None:
+    net = nn.Sequential(nn.ConvTranspose2d(3, 6, 2, stride=2), nn.ReLU(), nn.Conv2d(6, 3, 1), Mean())
+    with torch.no_grad():
+        net[0].weight[:, [1, 4]] = 0
+        net[0].bias[[1, 4]] = -1
+    [kept] = idle_channels(network(net), DATA.train)
+    assert kept.axes[Axis("0.weight", 1)].tolist() == [0, 2, 3, 5]
 
 
 def test_a_layer_keeps_a_channel() -> None:
