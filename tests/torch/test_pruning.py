@@ -175,6 +175,15 @@ def test_less_is_lost_than_by_the_recursion_of_sparsegpt(unit, shares) -> None: 
     assert ours < (0.5 if unit == "weight" else 0.95) * theirs
 
 
+def test_what_is_chosen_in_rounds_is_as_much_as_was_asked_beside_what_was_gone() -> None:
+    first = after(FoldBatchNorm(), Prune(amount=0.5)).ledger.masks()
+    run = after(FoldBatchNorm(), Prune(amount=0.5), Prune(amount=0.6, score=Hessian(), compensate=True))
+    for name, masked in run.ledger.masks().items():
+        assert not (masked.mask & ~first[name].mask).any()
+        assert (~masked.mask).sum() == round(0.6 * masked.mask.size)
+        assert not weights(run)[name][~masked.mask].any()
+
+
 # Zeros stay.
 
 LATER: dict[str, Step] = {
