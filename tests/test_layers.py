@@ -43,7 +43,7 @@ LAYERS = (
     ("channels", "weights_only"),
     ("proof",),
     ("depth", "factorize", "outputs"),
-    ("idle",),
+    ("dead",),
     ("mixing",),
     ("compress", "checkpoint", "candidates", "front", "standing"),
     ("saving", "trials", "found", "proposing", "torch.own_loop"),

@@ -67,6 +67,7 @@ PUBLIC = [
     "Ray",
     "Regrow",
     "RelationalHints",
+    "RemoveDead",
     "Result",
     "Rewind",
     "Rule",

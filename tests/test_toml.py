@@ -40,6 +40,7 @@ from whit import (
     Prune,
     Quantize,
     Random,
+    RemoveDead,
     Rewind,
     Rule,
     Shrink,
@@ -165,7 +166,7 @@ tunes = st.builds(
 penalties = st.builds(L1, strength=positive) | st.builds(GrowingPenalty, strength=positive, amount=st.just(0.5))
 driven = st.builds(Finetune, epochs=positive, penalty=penalties)
 early = st.lists(
-    st.sampled_from([FoldBatchNorm(), Rewind(), Shrink(width=0.25, start="fresh")])
+    st.sampled_from([FoldBatchNorm(), RemoveDead(), Rewind(), Shrink(width=0.25, start="fresh")])
     | equalizes
     | prunes()
     | tunes
@@ -205,6 +206,7 @@ KINDS = (
     "factorize",
     "prune",
     "shrink",
+    "remove_dead",
     "rewind",
     "quantize",
     "finetune",
@@ -295,7 +297,7 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ('[[step]]\nkind = "trim"', "step 1: there is no kind 'trim'; whit knows "),
         (
             '[[step]]\nkind = "int"\nbits = 8',
-            "kind 'int' does not fit here; choose keep_outputs, fold_batch_norm, equalize, prune, regrow, rewind",
+            "kind 'int' does not fit here; choose keep_outputs, fold_batch_norm, equalize, prune, regrow, remove_dead",
         ),
         ('[[step]]\nkind = "prune"', "step 1: prune needs amount"),
         (

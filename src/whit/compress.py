@@ -12,6 +12,7 @@ import numpy as np
 from whit import decide, measure, pruning, store
 from whit.compensating import compensated
 from whit.data import Array, Data, as_data
+from whit.dead import dead_branches, dead_channels
 from whit.decide import Skipped
 from whit.depth import branches, evenly
 from whit.equalize import equalize
@@ -19,7 +20,6 @@ from whit.errors import ModelError, PlanError, listed
 from whit.factorize import factorize
 from whit.footprint import Footprint, settle_
 from whit.frontends import network_of
-from whit.idle import idle_branches, idle_channels, unread
 from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric, named
@@ -36,6 +36,7 @@ from whit.plan import (
     Prune,
     Quantize,
     Regrow,
+    RemoveDead,
     Rewind,
     Shrink,
     Step,
@@ -56,7 +57,6 @@ __all__ = ["Draft", "Result", "Run", "begin", "compress", "draft", "finished", "
 Model = TypeVar("Model")
 _NOISE = 1.05
 """A time that is no more than so many times another is not called slower."""
-_UNREAD = "nothing that the network computes depends on it, so the file holds zeros for it"
 _NOT_DRAWN = "its module has no reset_parameters(), so it starts as it was given"
 _GROWTH = 0.01
 """Where the search for a price begins: a bit for every weight costs as much as this growth of the loss."""
@@ -391,12 +391,8 @@ class Run:
                 self.record(decide.folds(self.network))
             case Equalize():
                 self._equalize(step)
-            case Prune(unit="channel"):
-                self._cut(step)
-            case Prune(unit="residual"):
-                self._shorten(step)
             case Prune():
-                self._mask(step)
+                self._prune(step)
             case Regrow():
                 self.ledger = self.ledger.unmask(pruning.regrown(step, self.network, self.ledger, self._evidence(step)))
             case Rewind():
@@ -404,12 +400,14 @@ class Run:
                 given.apply_(self.ledger.structure)
                 values = [Assigned(parameter=name, values=np.array(x)) for name, x in given.values().items()]
                 self.record([*values, *self.ledger.masks().values()])
+            case RemoveDead():
+                self.record(dead_branches(self.network, self.data.train))
+                self.record(dead_channels(self.network, self.data.train))
             case Shrink():
                 self._shrink(step)
             case Factorize():
                 self._factorize(step)
             case Quantize():
-                self._drop_idle()
                 self._quantize(step)
             case Finetune():
                 quantized = bool(self.ledger.rounded() or self.ledger.activations())
@@ -421,16 +419,14 @@ class Run:
                     )
                 )
 
-    def _drop_idle(self) -> None:
-        """Leave out what does nothing, such as channels that were pruned weight by weight; codes are cut no more."""
-        if self.ledger.rounded() or self.ledger.activations():
-            return
-        samples = self.data.train
-        self.record(idle_branches(self.network, samples))
-        self.record(idle_channels(self.network, samples))
-        unused = unread(self.network, samples)
-        self.network.apply_(unused)
-        self.skipped += [Skipped(step="export", layer=one.parameter, reason=_UNREAD) for one in unused]
+    def _prune(self, step: Prune) -> None:
+        match step.unit:
+            case "channel":
+                self._cut(step)
+            case "residual":
+                self._shorten(step)
+            case _:
+                self._mask(step)
 
     def remember(self) -> None:
         """Note where a training begins, which some scores look at."""
@@ -576,7 +572,6 @@ class Run:
 
     def settle(self) -> None:
         """Record every value that no decision holds yet, so that the ledger alone rebuilds the network."""
-        self._drop_idle()
         self.ledger = settle_(self.network, self.ledger)
 
 

@@ -23,6 +23,8 @@ NOTHING = -1
 
 def is_depthwise(operation: Operation, graph: Graph) -> bool:
     """Whether a convolution has one group for every input channel."""
+    if operation.kind != "conv":
+        return False
     return graph.shape(operation.inputs[1])[1] == 1 and int(operation.attributes["groups"]) > 1
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "Prune",
     "Quantize",
     "Regrow",
+    "RemoveDead",
     "Rewind",
     "Rule",
     "Shrink",
@@ -89,6 +90,20 @@ class KeepOutputs:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldBatchNorm:
     """Multiply every batch normalisation that follows a convolution or linear layer into that layer's weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoveDead:
+    """Take out what does nothing: channels of which all weights that make or read them are zero, and empty branches.
+
+    Weights that were pruned one by one, or by a penalty, leave such channels. A branch of a residual network is empty
+    if all weights of a layer in it are zero, or all scales of a normalisation. The network is seen to compute the same
+    without them; where there are none, nothing changes. What is left has fewer channels than the layers of the class,
+    as after ``Prune(unit="channel")``.
+
+    >>> Plan(Prune(amount=0.9), RemoveDead(), Quantize()).steps[1]
+    RemoveDead()
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -662,7 +677,19 @@ class Finetune:
         return replace(self, distill=distill if distill is not None and distill.weight > 0 else None)
 
 
-Step = KeepOutputs | FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink | Factorize | Quantize | Finetune
+Step = (
+    KeepOutputs
+    | FoldBatchNorm
+    | Equalize
+    | Prune
+    | Regrow
+    | RemoveDead
+    | Rewind
+    | Shrink
+    | Factorize
+    | Quantize
+    | Finetune
+)
 _Selective = TypeVar("_Selective", bound=Prune | Factorize | Quantize)
 
 
@@ -685,7 +712,7 @@ class Plan:
             if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] (not all callers are typed)
                 raise PlanError(
                     f"{step!r} is not a step; steps are KeepOutputs, FoldBatchNorm, Equalize, Prune, Regrow, "
-                    "Rewind, Shrink, Factorize, Quantize and Finetune"
+                    "RemoveDead, Rewind, Shrink, Factorize, Quantize and Finetune"
                 )
         _check_first(steps)
         quantized: Quantize | None = None
@@ -707,7 +734,7 @@ class Plan:
                     "little. Put it before Quantize"
                 )
             if quantized is not None and isinstance(
-                step, FoldBatchNorm | Equalize | Prune | Regrow | Rewind | Shrink | Factorize
+                step, FoldBatchNorm | Equalize | Prune | Regrow | RemoveDead | Rewind | Shrink | Factorize
             ):
                 raise PlanError(
                     f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "

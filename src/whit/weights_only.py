@@ -19,6 +19,7 @@ from whit.plan import (
     Prune,
     Quantize,
     Regrow,
+    RemoveDead,
     Rewind,
     Shrink,
     Step,
@@ -82,7 +83,7 @@ def check_step(step: Step, place: int) -> None:
         case Quantize() if step.bits is not None or step.target_bytes is not None:
             what = "Quantize(bits=...)" if step.bits is not None else "Quantize(target_bytes=...)"
             advice = "say how many bits layers have with weights=Int(bits=4) and rules"
-        case KeepOutputs() | Equalize() | Regrow() | Rewind() | Shrink():
+        case KeepOutputs() | Equalize() | Regrow() | RemoveDead() | Rewind() | Shrink():
             what, advice = type(step).__name__, "drop the step"
         case Factorize():
             what, advice = "Factorize", "drop the step and make two layers of one in your own code"

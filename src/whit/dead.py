@@ -1,4 +1,4 @@
-"""What of a network does nothing: channels and branches that can go, and parameters that nothing reads."""
+"""What of a network does nothing: channels and branches that can go."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,15 +11,15 @@ from whit.data import Array, Samples
 from whit.depth import fitting
 from whit.graph import Graph, Layer
 from whit.labels import is_depthwise
-from whit.ledger import Assigned, Axis, Kept, LeftOut
+from whit.ledger import Axis, Kept, LeftOut
 from whit.network import Network
 from whit.proof import harmless, unchanged
 from whit.residuals import Residual, residuals
 
-__all__ = ["idle_branches", "idle_channels", "unread"]
+__all__ = ["dead_branches", "dead_channels"]
 
 
-def idle_branches(network: Network, samples: Samples) -> list[LeftOut]:
+def dead_branches(network: Network, samples: Samples) -> list[LeftOut]:
     """The residual branches that add nothing, as all weights of a layer are zero, or all scales of a normalisation.
 
     What makes something of nothing all the same, such as a bias behind them, is seen on the samples: the network has to
@@ -42,7 +42,7 @@ def _is_empty(residual: Residual, graph: Graph, values: Mapping[str, Array]) -> 
     )
 
 
-def idle_channels(network: Network, samples: Samples) -> list[Kept]:
+def dead_channels(network: Network, samples: Samples) -> list[Kept]:
     """The cuts of channels of which all weights that make them are zero, or all that read them.
 
     As with branches, the network has to compute the same without them. A layer keeps one channel at least.
@@ -55,14 +55,14 @@ def idle_channels(network: Network, samples: Samples) -> list[Kept]:
     depthwise = {one.inputs[1] for one in graph.matrix_operations() if is_depthwise(one, graph)}
     cuts: list[Cut] = []
     for group in couple(graph).groups:
-        idle = np.zeros(group.size, np.bool_)
+        dead = np.zeros(group.size, np.bool_)
         for axes in _ways_through(group, layers, depthwise):
             rows = [_all_zero(zeros[one.parameter], one.axis)[group.cuts[one]].all(1) for one in axes]
-            idle |= np.logical_and.reduce(rows)
-        if idle.all():
-            idle[0] = False
+            dead |= np.logical_and.reduce(rows)
+        if dead.all():
+            dead[0] = False
         every = np.arange(group.size)
-        cuts += [Cut(group, np.delete(every, unit)) for unit in np.flatnonzero(idle)]
+        cuts += [Cut(group, np.delete(every, unit)) for unit in np.flatnonzero(dead)]
     return harmless(cuts, network, graph, samples)
 
 
@@ -84,19 +84,3 @@ def _ways_through(group: Group, layers: Mapping[str, Layer], depthwise: set[str]
             # What a table makes is what its rows hold; its other axis counts the rows.
             (read if (one.axis == layer.axis) == (layer.kind == "embedding") else made).append(one)
     return [one for one in (made, read, both) if one]
-
-
-def unread(network: Network, samples: Samples) -> list[Assigned]:
-    """Zeros for parameters that nothing the network computes depends on: a file holds them in next to no bytes."""
-    values = network.values()
-    read = {name for one in network.graph().operations for name in one.inputs} & values.keys()
-    found = [
-        Assigned(parameter=name, values=np.zeros_like(one))
-        for name, one in network.parameters().items()
-        if name not in read and one.any() and not any(np.may_share_memory(one, values[other]) for other in read)
-    ]
-    if not found:
-        return []
-    without = network.copy()
-    without.apply_(found)
-    return found if unchanged(network, without, samples) else []

@@ -1,4 +1,4 @@
-"""What does nothing is not delivered, and only that."""
+"""What does nothing is taken out, and only that."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import whit
-from whit import Data, Int, Plan, Prune, Quantize, Rule
-from whit.idle import idle_branches, idle_channels, unread
+from whit import Data, Int, Plan, Prune, Quantize, RemoveDead, Rule
+from whit.dead import dead_branches, dead_channels
 from whit.ledger import Axis, Kept, LeftOut
 from whit.torch.network import TorchNetwork
 
@@ -53,7 +53,7 @@ def test_a_channel_goes_that_nothing_is_made_of_but_not_one_that_a_bias_makes() 
         net.first.weight[[1, 3, 5]] = 0
         net.first.bias[[1, 3, 5]] = torch.tensor([-0.5, 0.0, 0.7])
         net.each.weight[5] = net.each.weight[5].abs()  # negative, they would lead to a ReLU that lets nothing through
-    [kept] = idle_channels(network(net), DATA.train)
+    [kept] = dead_channels(network(net), DATA.train)
     assert kept.axes[Axis("first.weight", 0)].tolist() == [0, 2, 4, 5, 6, 7]
     assert kept.groups == {"each.weight": 6}
 
@@ -64,7 +64,7 @@ def test_a_channel_goes_that_nothing_reads(way: str) -> None:
     with torch.no_grad():
         net.third.weight[:, [2, 6]] = 0 if way == "read" else net.third.weight[:, [2, 6]]
         net.each.weight[[2, 6]] = 0
-    [kept] = idle_channels(network(net), DATA.train)
+    [kept] = dead_channels(network(net), DATA.train)
     assert kept.axes[Axis("third.weight", 1)].tolist() == [0, 1, 3, 4, 5, 7]
 
 
@@ -73,7 +73,7 @@ def test_channels_that_a_transposed_convolution_makes_are_along_its_other_axis()
     with torch.no_grad():
         net[0].weight[:, [1, 4]] = 0
         net[0].bias[[1, 4]] = -1
-    [kept] = idle_channels(network(net), DATA.train)
+    [kept] = dead_channels(network(net), DATA.train)
     assert kept.axes[Axis("0.weight", 1)].tolist() == [0, 2, 3, 5]
 
 
@@ -83,7 +83,7 @@ def test_a_layer_keeps_a_channel() -> None:
         for layer in (net.third, net.outer):
             layer.weight[:] = 0
             layer.bias[:] = 0
-    axes = {axis: kept for one in idle_channels(network(net), DATA.train) for axis, kept in one.axes.items()}
+    axes = {axis: kept for one in dead_channels(network(net), DATA.train) for axis, kept in one.axes.items()}
     for axis in (Axis("third.weight", 1), Axis("third.weight", 0), Axis("inner.weight", 1), Axis("outer.weight", 1)):
         assert axes[axis].tolist() == [0]
 
@@ -94,12 +94,12 @@ def test_what_only_some_of_the_readers_leave_out_stays() -> None:
         net.inner.weight[:, 0] = 0  # the head reads it
         net.third.weight[2] = 0  # the branch adds to it
         net.third.bias[2] = 0
-    assert idle_channels(network(net), DATA.train) == []
+    assert dead_channels(network(net), DATA.train) == []
 
 
 def test_where_no_weights_are_zero_nothing_goes() -> None:
-    assert idle_channels(network(Net()), DATA.train) == []
-    assert idle_branches(network(Net()), DATA.train) == []
+    assert dead_channels(network(Net()), DATA.train) == []
+    assert dead_branches(network(Net()), DATA.train) == []
 
 
 @pytest.mark.parametrize(("bias", "gone"), [(0.0, True), (0.3, False)])
@@ -108,27 +108,18 @@ def test_a_branch_goes_that_adds_nothing(bias: float, gone: bool) -> None:
     with torch.no_grad():
         net.outer.weight[:] = 0
         net.outer.bias[:] = bias
-    found = idle_branches(network(net), DATA.train)
+    found = dead_branches(network(net), DATA.train)
     assert [one.branch for one in found] == ["inner"] * gone
 
 
-def test_what_nothing_reads_is_zeros_but_not_what_has_another_name() -> None:
-    net = Net()
-    assert [one.parameter for one in unread(network(net), DATA.train)] == ["auxiliary.weight", "auxiliary.bias"]
-    result = whit.compress(net, Plan(Quantize(weights=Int(bits=8))), data=DATA)
-    listed = [one.layer for one in result.skipped if one.step == "export"]
-    assert listed == ["auxiliary.weight", "auxiliary.bias"]
-    assert not result.model.auxiliary.weight.any()
-    assert net.auxiliary.weight.any()
-
-
-def test_channels_that_were_pruned_weight_by_weight_are_cut_before_anything_is_rounded(tmp_path: Path) -> None:
+def test_channels_that_were_pruned_weight_by_weight_are_cut(tmp_path: Path) -> None:
     net = Net()
     with torch.no_grad():
         net.first.weight[4:] *= 1e-3
         net.first.bias[4:] = -1.0
     plan = Plan(
         Prune(amount=0.5, unit="weight", scope="layer", rules=(Rule(layers="(?!first).*"),)),
+        RemoveDead(),
         Quantize(weights=Int(bits=8)),
     )
     result = whit.compress(net, plan, data=DATA)
@@ -151,7 +142,7 @@ def test_a_branch_of_zeros_is_in_no_file() -> None:
         net.inner.weight[:] = 0
         net.outer.bias[:] = 0
         net.inner.bias[:] = -1
-    result = whit.compress(net, Plan(Quantize(weights=Int(bits=8))), data=DATA)
+    result = whit.compress(net, Plan(RemoveDead(), Quantize(weights=Int(bits=8))), data=DATA)
     assert [one.branch for one in result.ledger.structure if isinstance(one, LeftOut)] == ["inner"]
     assert not [name for name in result.ledger.given() if name.startswith(("inner", "outer"))]
     assert b"outer.weight" not in result.onnx
