@@ -27,7 +27,10 @@ def dead_branches(network: Network, samples: Samples) -> list[LeftOut]:
     """
     graph, values = network.graph(), network.values()
     found = [one for one in residuals(graph) if _is_empty(one, graph, values)]
-    made = [fitting(one, network, graph, lambda other: unchanged(network, other, samples)) for one in found]
+    if not found:
+        return []
+    fits = unchanged(network, samples)
+    made = [fitting(one, network, graph, fits) for one in found]
     return [one for one in made if one is not None]
 
 
