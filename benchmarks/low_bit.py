@@ -97,6 +97,7 @@ def training(mode: str, options: argparse.Namespace) -> Finetune:
         batch_size=options.batch_size,
         samples=options.samples,
         precision=options.precision,
+        batch_norm=True,
         augment=("flip", "shift"),
         distill=Distill(once=True),
     )

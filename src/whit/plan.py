@@ -579,6 +579,10 @@ class Finetune:
         precision: In which the layers compute, forward and backward, those of the teacher too: ``"bfloat16"`` is about
             twice as fast on CPUs that multiply it (AVX-512 BF16, AMX) and slower on others. Weights, sums and
             everything that is rounded stay float32, and so is the network that comes out.
+        batch_norm: Where ``FoldBatchNorm`` folded a batch normalisation, normalise by the batch again while the
+            training goes on, and fold again at its end, exactly, as scales take the factors. Layers of few bits train
+            far better so. Scales of such weights are a channel's or finer, in float32; where a channel has one, its
+            factor stands for it, whatever ``trains`` says.
         sharded: Under ``torchrun``, each process trains only its share of the weights and holds that of their gradients
             and the optimizer's moments (FSDP2, Zhao et al. 2023), for networks that are too large to be trained whole.
             For weights in floating point, before single weights are pruned or anything is rounded. Alone it makes no
@@ -604,6 +608,7 @@ class Finetune:
     distill: Distill | None = None
     penalty: Penalty | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    batch_norm: bool = False
     sharded: bool = False
     seed: int = 0
 
@@ -629,10 +634,12 @@ class Finetune:
         if self.samples is not None and self.samples < 1:
             raise PlanError(f"Finetune(samples={self.samples}): train on at least one sample")
         self._check_held_out()
-        if self.sharded and (self.penalty is not None or (self.distill is not None and self.distill.hints is not None)):
+        hints = self.distill is not None and self.distill.hints is not None
+        if self.sharded and (self.penalty is not None or hints or self.batch_norm):
             raise PlanError(
-                f"Finetune(sharded=True, penalty={self.penalty}, distill={self.distill}): penalties and hints look at "
-                "whole weights and layers, of which a process holds a share; drop them, or sharded"
+                f"Finetune(sharded=True, penalty={self.penalty}, distill={self.distill}, "
+                f"batch_norm={self.batch_norm}): penalties, hints and what is folded anew need whole weights and "
+                "layers, of which a process holds a share; drop them, or sharded"
             )
         for change in self.augment:
             _choice("Finetune", "augment", change, ("flip", "shift"))
@@ -717,22 +724,9 @@ class Plan:
         _check_first(steps)
         quantized: Quantize | None = None
         for place, step in enumerate(steps, 1):
-            if quantized is None and isinstance(step, Finetune) and (step.rate > 0 or step.trains != "codes"):
-                raise PlanError(
-                    f"step {place} (Finetune with trains={step.trains!r}, rate={step.rate}) needs codes, which only "
-                    "Quantize makes. Put it after Quantize"
-                )
             masks = [one for one in steps[: place - 1] if isinstance(one, Prune) and not one.cuts]
-            if isinstance(step, Finetune) and step.sharded and (masks or quantized is not None):
-                raise PlanError(
-                    f"step {place} (Finetune with sharded=True) trains weights in floating point, and what is before "
-                    "it makes codes or masks, which every process holds whole. Put it before them"
-                )
-            if quantized is not None and isinstance(step, Finetune) and step.penalty is not None:
-                raise PlanError(
-                    f"step {place} (Finetune with {step.penalty}) comes after Quantize: codes cannot shrink little by "
-                    "little. Put it before Quantize"
-                )
+            if isinstance(step, Finetune):
+                _check_training(step, place, steps[: place - 1], masked=bool(masks), quantized=quantized is not None)
             if quantized is not None and isinstance(
                 step, FoldBatchNorm | Equalize | Prune | Regrow | RemoveDead | Rewind | Shrink | Factorize
             ):
@@ -807,6 +801,31 @@ def _check_first(steps: tuple[Step, ...]) -> None:
                 f"step {place} (KeepOutputs) comes after {type(steps[0]).__name__}, which would look at outputs that "
                 "are not wanted. Put it first"
             )
+
+
+def _check_training(step: Finetune, place: int, before: tuple[Step, ...], *, masked: bool, quantized: bool) -> None:
+    """Raise ``PlanError`` for a training that what stands before it leaves nothing to train for."""
+    if not quantized and (step.rate > 0 or step.trains != "codes"):
+        raise PlanError(
+            f"step {place} (Finetune with trains={step.trains!r}, rate={step.rate}) needs codes, which only "
+            "Quantize makes. Put it after Quantize"
+        )
+    if step.sharded and (masked or quantized):
+        raise PlanError(
+            f"step {place} (Finetune with sharded=True) trains weights in floating point, and what is before "
+            "it makes codes or masks, which every process holds whole. Put it before them"
+        )
+    if quantized and step.penalty is not None:
+        raise PlanError(
+            f"step {place} (Finetune with {step.penalty}) comes after Quantize: codes cannot shrink little by "
+            "little. Put it before Quantize"
+        )
+    if step.batch_norm and not any(isinstance(one, FoldBatchNorm) for one in before):
+        raise PlanError(
+            f"step {place} (Finetune with batch_norm=True) trains with the batch normalisations that FoldBatchNorm "
+            "folded, and none stands before it. Those that are not folded are trained in any case: drop batch_norm, or "
+            "put FoldBatchNorm before it"
+        )
 
 
 def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:

@@ -58,13 +58,17 @@ def train(step: Finetune, progress: Progress, path: Path | None, shift: float = 
     y = random.integers(0, 3, 256)
     x = (random.normal(size=(256, 6)) + 3 * np.eye(6)[y]).astype(np.float32)
     samples = Samples((x,), y)
-    net = TorchNetwork.of(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3)), samples)
+    norm = [nn.BatchNorm1d(16)] if step.batch_norm else []
+    layers = nn.Linear(6, 16), *norm, nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3)
+    net = TorchNetwork.of(nn.Sequential(*layers), samples)
     teacher = net.copy()
     with torch.no_grad():
         next(teacher.module.parameters()).add_(shift)
+    folded = net.foldable()
+    net.apply_(folded)
     decisions, _ = decide.rounding(ROUNDING, net, Ledger(), samples, "cross_entropy")
     net.apply_(decisions)
-    ledger = Ledger().record(*decisions)
+    ledger = Ledger().record(*folded, *decisions)
     trained = net.finetune_(step, samples, Accuracy(), ledger, teacher, progress, path)
     return dict(net.values()), ledger.record(*trained)
 
@@ -82,8 +86,9 @@ HINTED = Distill(weight=0.5, hints=FeatureHints(layers=("0",)))
         {"accumulate": 2, "batch_size": 16},
         {"rate": 0.0, "held_out": 0.25, "judge_every": 0.5, "average": 0.5},
         {"rate": 0.0, "held_out": 0.25, "patience": 3},
+        {"batch_norm": True, "average": 0.9},
     ],
-    ids=["adamw", "sgd", "averaged", "hinted", "accumulated", "judged", "impatient"],
+    ids=["adamw", "sgd", "averaged", "hinted", "accumulated", "judged", "impatient", "normalised"],
 )
 @pytest.mark.parametrize("after", [7, 25])
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(

@@ -54,20 +54,25 @@ def loss_of(module: nn.Module, data: Data) -> float:
         return nn.functional.cross_entropy(module.eval()(torch.from_numpy(x)), torch.from_numpy(y)).item()
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize(("trains", "sgd"), [("codes", False), ("codes", True), ("scales", True), ("both", False)])
-def test_a_plain_loop_trains_through_rounding_and_masks_and_its_result_is_measured(trains: Any, sgd: bool) -> None:
+def test_a_plain_loop_trains_through_rounding_and_masks_and_its_result_is_measured(
+    trains: Any, sgd: bool, batch_norm: bool
+) -> None:
     module, data = problem()
     plan = Plan(
         FoldBatchNorm(),
         Prune(amount=0.5),
         Quantize(weights=Int(bits=2), activations=BYTE),
-        Finetune(epochs=1, trains=trains),
+        Finetune(epochs=1, trains=trains, batch_norm=batch_norm),
     )
     prepared = whit.torch.prepare(module, plan, data=data)
     untrained = loss_of(prepared.module, data)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     loop(prepared, prepared.module, data, rate=0.05 if sgd else 5e-3, sgd=sgd)
+    trained = loss_of(prepared.module, data)
     result = prepared.finish()
+    assert loss_of(result.model, data) == pytest.approx(trained, rel=0.01)  # biases are rounded when it is delivered
     values = result.model.state_dict()
     for name, decision in result.ledger.masks().items():
         assert (values[name].numpy()[~decision.mask] == 0).all()

@@ -49,6 +49,7 @@ WAYS = {
     "augmented": replace(STEP, augment=("flip", "shift"), distill=Distill(weight=0.5), weight_decay=0.01),
     "judged": replace(STEP, epochs=6, held_out=0.25, patience=2, learning_rate=0.1),
     "rounded": replace(STEP, trains="both", rate=1e-4, optimizer="sgd"),
+    "folded": replace(STEP, trains="both", batch_norm=True),
     "sharded": replace(STEP, sharded=True, held_out=0.25, average=0.5, distill=Distill(weight=0.5)),
     "uneven": replace(STEP, batch_size=31),
 }
@@ -81,7 +82,7 @@ class Dies(Progress):
 
 def train(way, folder, ranks):
     # Whoever is not the first begins elsewhere, and must come to what the first has; but codes are chosen by each.
-    torch.manual_seed(0 if way == "rounded" else ranks.rank)
+    torch.manual_seed(0 if way in ("rounded", "folded") else ranks.rank)
     random = np.random.default_rng(0)
     y = random.integers(0, 3, 128)
     x = (random.normal(size=(128, 3, 8, 8)) + np.eye(3)[y][:, :, None, None]).astype(np.float32)
@@ -89,7 +90,8 @@ def train(way, folder, ranks):
     network = TorchNetwork.of(Net(), samples)
     torch.manual_seed(5)
     teacher, ledger = TorchNetwork.of(Net(), samples), Ledger()
-    if way == "rounded":
+    if way in ("rounded", "folded"):
+        ledger = ledger.record(*network.foldable())
         step = whit.Quantize(weights=Int(bits=4), activations=Int(bits=8, symmetric=False, per="tensor"))
         network.apply_(network.foldable())
         made, _ = decide.rounding(step, network, ledger, samples, "cross_entropy")
@@ -115,7 +117,7 @@ try:
 except WhitError as error:
     print(type(error).__name__, error, flush=True)
 '''
-WAYS = ("plain", "accumulated", "augmented", "judged", "rounded", "sharded")
+WAYS = ("plain", "accumulated", "augmented", "judged", "rounded", "folded", "sharded")
 
 
 def run(count: int, command: Sequence[str], folder: Path) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from whit.graph import own_input
 from whit.ledger import RoundedActivation, Scaled
 from whit.torch.fake_quantize import fake_quantize
 from whit.torch.learned_grid import LearnedGrid
+from whit.torch.renormalised import Renormalised
 
 __all__ = [
     "INPUT",
@@ -29,6 +30,7 @@ __all__ = [
     "interruptible",
     "mark",
     "round_activations_",
+    "rounder_",
     "unrounded",
 ]
 
@@ -95,6 +97,7 @@ class RoundedActivations(nn.Module):
     Attributes:
         scaled: Decisions that divide what layers read.
         learned: Grids in training, which stand in for those of the decisions.
+        normalised: By activation, what normalises it before it is rounded, while a training goes on.
     """
 
     def __init__(self, decisions: Mapping[str, RoundedActivation], scaled: Sequence[Scaled] = ()) -> None:
@@ -105,6 +108,7 @@ class RoundedActivations(nn.Module):
         self.active: list[tuple[Tracker, set[str]]] = []
         self.paused = False
         self.learned: Mapping[str, LearnedGrid] = {}
+        self.normalised: Mapping[str, Renormalised] = {}
         for place, decision in enumerate(self.decisions.values()):
             scale = torch.tensor(float(decision.scale), dtype=torch.float32)
             zero_point = torch.tensor(int(decision.zero_point), dtype=torch.int32)
@@ -150,6 +154,8 @@ class RoundedActivations(nn.Module):
 
         def visit(name: str, x: Tensor) -> Tensor:
             seen.add(name)
+            if name in self.normalised:
+                x = self.normalised[name](x, training=module.training)
             return x if self.paused else self.round(name, x)
 
         def read(name: str, x: Tensor) -> Tensor:
@@ -183,6 +189,12 @@ def activations_of(module: nn.Module) -> RoundedActivations | None:
         if isinstance(owner, RoundedActivations):
             return owner
     return None
+
+
+def rounder_(module: nn.Module) -> RoundedActivations:
+    """What rounds a module's activations, attached if nothing does; then it rounds none yet."""
+    found = activations_of(module)
+    return _attached_(module, RoundedActivations({})) if found is None else found
 
 
 @contextmanager
@@ -222,9 +234,13 @@ def round_activations_(
             if isinstance(getattr(hook, "__self__", None), RoundedActivations):
                 del hooks[key]
     if decisions or scaled:
-        rounded = RoundedActivations(decisions, scaled)
-        module.register_forward_pre_hook(rounded.enter, prepend=True)
-        module.register_forward_hook(rounded.leave, always_call=True)
+        _attached_(module, RoundedActivations(decisions, scaled))
+
+
+def _attached_(module: nn.Module, rounded: RoundedActivations) -> RoundedActivations:
+    module.register_forward_pre_hook(rounded.enter, prepend=True)
+    module.register_forward_hook(rounded.leave, always_call=True)
+    return rounded
 
 
 def _multiplied(x: Tensor, factors: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from whit.torch.activations import activations_of, round_activations_
 from whit.torch.factored import chain
 from whit.torch.left_out import Through, Zeros
 
-__all__ = ["apply_", "foldable", "state_of", "tensor_of"]
+__all__ = ["apply_", "foldable", "multiply_outputs_", "state_of", "tensor_of"]
 
 
 _MENDED = (_ConvNd, nn.Linear, _BatchNorm, nn.RNNBase)
@@ -75,6 +75,14 @@ def tensor_of(module: nn.Module, name: str) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise WeightsError(f"{type(module).__name__} has no parameter or buffer {name}")
     return tensor
+
+
+@torch.no_grad()
+def multiply_outputs_(module: nn.Module, weight: str, factor: Tensor) -> None:
+    """Multiply what a weight of a convolution or linear layer makes with a factor for each output channel."""
+    layer = _owner(module, weight)[0]
+    assert isinstance(layer, _ConvNd | nn.Linear)  # foldable() asked
+    layer.weight.copy_(_by_output(layer, factor))
 
 
 def state_of(module: nn.Module) -> dict[str, Array]:

@@ -35,8 +35,12 @@ from whit.torch.moments import moments, sensitivities
 from whit.torch.objective import Objective
 from whit.torch.penalised import Penalised
 from whit.torch.reconstruct import reconstruct
+from whit.torch.renormalised import Renormalised
 from whit.torch.sharded import gather_, shared_out
 from whit.torch.train import finetune_, seeded
+from whit.torch.trainable import Trainable
+from whit.torch.unfolded import SAMPLES as UNFOLDED
+from whit.torch.unfolded import unfolded
 
 __all__ = ["TorchNetwork"]
 
@@ -235,12 +239,18 @@ class TorchNetwork(Network):
             if step.distill.hints is not None:
                 inputs, _ = samples.take(np.arange(min(2, len(samples))))
                 objective.hinting = Hinting(step.distill.hints, module, teacher.module, self._tensors(inputs))
-        decisions = finetune_(
-            module, step, samples, objective, ledger, unrounded, self.layout, progress, kept, penalised, metric
-        )
+        normalised = self.normalised(step, ledger, samples)
+        trainable = Trainable(module, step, ledger, unrounded, normalised, objective.parameters)
+        decisions = finetune_(trainable, samples, objective, self.layout, progress, kept, penalised, metric)
         if sharded:
             gather_(module, self.module)
         return decisions
+
+    def normalised(self, step: Finetune, ledger: Ledger, samples: Samples) -> dict[str, Renormalised]:
+        """What stands for folded batch normalisations while a step trains, by the activation that each makes."""
+        if not step.batch_norm:
+            return {}
+        return unfolded(self.module, self.graph(), ledger, self._batches(samples, UNFOLDED))
 
     def _training(self, step: Finetune, samples: Samples, teacher: "TorchNetwork") -> str:
         """What tells this training from others."""

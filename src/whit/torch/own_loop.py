@@ -58,8 +58,8 @@ def prepare(
 
     Args:
         model: A ``torch.nn.Module``, which is not changed, or the path of an ``.onnx`` file.
-        plan: What to do. Of its first ``Finetune``, ``trains``, ``rate`` and ``penalty`` hold for the caller's loop as
-            for whit's; the rest of it is the caller's to do.
+        plan: What to do. Of its first ``Finetune``, ``trains``, ``rate``, ``penalty`` and ``batch_norm`` hold for the
+            caller's loop as for whit's; the rest of it is the caller's to do.
         data: As for ``whit.compress``.
         metric: Likewise.
         profile: Likewise.
@@ -90,6 +90,7 @@ class InTraining(nn.Module):
     Attributes:
         network: Of the user's own class.
         scales: Logarithms of scales and zero points, where the plan's ``Finetune`` trains them.
+        normalised: What stands for batch normalisations, where the plan's ``Finetune`` trains with them.
     """
 
     def __init__(self, network: nn.Module, held: Held) -> None:
@@ -108,6 +109,9 @@ class InTraining(nn.Module):
             grid.log_scale = self._own(grid.log_scale, grid.restraint)
             if grid.moves:
                 grid.zero_point = self._own(grid.zero_point, grid.restraint)
+        self.normalised = nn.ModuleList(held.normalised.values())
+        for one in held.normalised.values():
+            network.get_parameter(one.bias).requires_grad_(False)  # it is normalised away
         if held.step.trains == "scales":
             for parameter in network.parameters():
                 parameter.requires_grad_(parameter.requires_grad and parameter.dim() <= 1)
@@ -154,7 +158,8 @@ class Prepared:
         run.remember()
         self._free = [one for one in network.module.parameters() if one.requires_grad]
         unrounded, network.unrounded = network.unrounded, {}
-        self._held = Held(network.module, step, run.ledger, unrounded)
+        normalised = network.normalised(step, run.ledger, run.data.train)
+        self._held = Held(network.module, step, run.ledger, unrounded, normalised)
         self._penalised = Penalised(network.module, step.penalty, network.graph()) if step.penalty else None
         self.module = InTraining(network.module, self._held)
         self.teacher: nn.Module = teacher.copy().module.requires_grad_(False)

@@ -161,6 +161,12 @@ class RoundedWeight:
         largest = float((self.high if self.levels is None else self.levels).max())
         return (share * largest) ** -0.5 * (-2 * self.log_scale.detach()).exp()
 
+    @torch.no_grad()
+    def multiply_(self, factor: Tensor) -> None:
+        """Multiply the weight of each output channel with that channel's factor, ``(rows,)``, positive."""
+        self.scale = self.scale * factor[:, None].float()
+        self.log_scale += factor[:, None].log()
+
     def total_bits(self) -> float:
         """What the codes take by the codec's model now."""
         return float(_core.model_bits(self._codes()))
@@ -200,8 +206,5 @@ class RoundedWeight:
 
     def decided(self, *, brief: bool) -> Rounded:
         """The decision as it is now; ``brief`` keeps scales to 8 significant bits."""
-        scale = self.decision.scale
-        if self.learned:
-            scale = self.log_scale.detach().exp().numpy()
-            scale = short(scale) if brief else scale
-        return replace(self.decision, codes=self._codes(), scale=scale)
+        scale = (self.log_scale.detach().exp() if self.learned else self.scale).numpy()
+        return replace(self.decision, codes=self._codes(), scale=short(scale) if brief else scale)

@@ -8,12 +8,12 @@ from math import ceil, cos, isfinite, pi
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsage]
 
-from whit.data import Array, Samples
+from whit.data import Samples
 from whit.errors import DataError
-from whit.ledger import Ledger, Rounded, RoundedActivation
+from whit.ledger import Rounded, RoundedActivation
 from whit.metrics import Metric
 from whit.plan import Finetune
 from whit.progress import Progress
@@ -50,30 +50,24 @@ def seeded(seed: int) -> Generator[None]:
 
 
 def finetune_(
-    module: nn.Module,
-    step: Finetune,
+    trainable: Trainable,
     samples: Samples,
     objective: Objective,
-    ledger: Ledger,
-    unrounded: Mapping[str, Array],
     layout: torch.memory_format,
     progress: Progress,
     kept: Checkpoint | None = None,
     penalised: Penalised | None = None,
     metric: Metric | None = None,
 ) -> list[Rounded | RoundedActivation]:
-    """Train ``module`` in place as ``step`` says.
+    """Train a module in place as its step says.
 
     Masked weights are zero in every forward pass and at the end. Weights that the ledger rounds are rounded on their
     grid in every forward pass, with a straight-through gradient, and hold values of the grid at the end.
 
     Args:
-        module: Rounds the activations that the ledger rounds.
-        step: What to do.
+        trainable: The module, the step, and what of it is trained.
         samples: To train on.
         objective: What it makes small.
-        ledger: What was masked and rounded.
-        unrounded: Weights before they were rounded, by name, as far as they are known.
         layout: How the first input lies in memory.
         progress: Shows how far it is.
         kept: A file to keep the state in, and to go on from if it is there.
@@ -84,7 +78,7 @@ def finetune_(
         The codes and scales that rounded weights have then, and the grids of activations that were trained.
     """
     ranks = Ranks.here()
-    trainable = Trainable(module, step, ledger, unrounded, objective.parameters)
+    module, step = trainable.module, trainable.step
     trained, judged = parted(step, samples)
     held_out = HeldOut(step, metric, samples, judged, layout) if metric is not None and step.held_out > 0 else None
     steps = _steps(step.epochs, len(trained), step)

@@ -10,8 +10,10 @@ from whit.data import Array
 from whit.formats import is_short, short
 from whit.ledger import Ledger, Rounded, RoundedActivation
 from whit.plan import Finetune
-from whit.torch.activations import activations_of
+from whit.torch.activations import activations_of, round_activations_, rounder_
+from whit.torch.edit import multiply_outputs_
 from whit.torch.learned_grid import LearnedGrid
+from whit.torch.renormalised import Renormalised
 from whit.torch.rounded import RoundedWeight
 
 __all__ = ["Held", "Trainable"]
@@ -24,14 +26,21 @@ class Held:
         masks: By parameter, where it is not zero.
         rounded: Weights that the ledger rounds, by name.
         grids: Grids of activations that are trained, by the activation's name.
+        normalised: What normalises activations by the batch until the training ends, by the activation's name.
     """
 
     def __init__(
-        self, module: nn.Module, step: Finetune, ledger: Ledger, unrounded: Mapping[str, Array] | None = None
+        self,
+        module: nn.Module,
+        step: Finetune,
+        ledger: Ledger,
+        unrounded: Mapping[str, Array] | None = None,
+        normalised: Mapping[str, Renormalised] | None = None,
     ) -> None:
         """Start from what the module and the ledger hold, and within its rounding from what a weight was before."""
         self.module = module
         self.step = step
+        self.normalised = dict(normalised or {})
         self.masks = {name: torch.from_numpy(decision.mask) for name, decision in ledger.masks().items()}
         self.rounded = {name: RoundedWeight(one, self.masks.get(name)) for name, one in ledger.rounded().items()}
         self.grids = {name: LearnedGrid(one) for name, one in ledger.activations().items() if step.trains != "codes"}
@@ -39,7 +48,10 @@ class Held:
             if unrounded and name in unrounded and step.rate == 0:  # a price for bits starts at codes that are cheap
                 weight.start(unrounded[name])
             weight.learned = step.trains != "codes" and weight.has_scale
-        self._attach(self.grids)
+        for one in self.normalised.values():
+            if one.weight in self.rounded and self.rounded[one.weight].log_scale.shape[1] == 1:
+                self.rounded[one.weight].learned = False  # the factor of the channel stands for its only scale
+        self._attach()
 
     def effective(self) -> dict[str, Tensor]:
         """What a forward pass uses in place of the weights that are masked or rounded."""
@@ -52,6 +64,7 @@ class Held:
 
     def settle(self) -> list[Rounded | RoundedActivation]:
         """Leave in the module what its forward pass uses; where scales came short, they and the rest stay so."""
+        self._fold()
         scales = [weight.decision.scale for weight in self.rounded.values() if weight.has_scale]
         brief = bool(scales) and all(is_short(scale) for scale in scales)
         weights = [weight.decided(brief=brief) for weight in self.rounded.values()]
@@ -63,13 +76,30 @@ class Held:
             for parameter in self.module.parameters():
                 if brief and parameter.dim() <= 1 and parameter.dtype == torch.float32:
                     parameter.copy_(torch.from_numpy(short(parameter.numpy())))
-        self._attach({})
+        self._detach()
         return [*weights, *(grid.decided(brief=brief) for grid in self.grids.values())]
 
-    def _attach(self, grids: Mapping[str, LearnedGrid]) -> None:
+    def _attach(self) -> None:
+        if self.grids or self.normalised:
+            rounder = rounder_(self.module)
+            rounder.learned, rounder.normalised = self.grids, self.normalised
+
+    def _detach(self) -> None:
         rounder = activations_of(self.module)
         if rounder is not None:
-            rounder.learned = grids
+            round_activations_(self.module, rounder.decisions, rounder.scaled)
+
+    @torch.no_grad()
+    def _fold(self) -> None:
+        """Have weights and biases take what normalises their outputs."""
+        for one in self.normalised.values():
+            factor, shift = one.folded()
+            bias = self.module.get_parameter(one.bias)
+            bias.copy_(bias.double() * factor + shift)
+            if one.weight in self.rounded:
+                self.rounded[one.weight].multiply_(factor)
+            else:
+                multiply_outputs_(self.module, one.weight, factor)
 
 
 class Trainable(Held):
@@ -85,10 +115,11 @@ class Trainable(Held):
         step: Finetune,
         ledger: Ledger,
         unrounded: Mapping[str, Array] | None = None,
+        normalised: Mapping[str, Renormalised] | None = None,
         beside: Sequence[nn.Parameter] = (),
     ) -> None:
         """Start as ``Held`` does; what stands ``beside`` the module is trained along and forgotten."""
-        super().__init__(module, step, ledger, unrounded)
+        super().__init__(module, step, ledger, unrounded, normalised)
         self.beside = beside
         self.optimizer = self._optimizer()
         self.steps = 0
@@ -170,6 +201,8 @@ class Trainable(Held):
             yield from ((f"latent.{name}", weight.latent), (f"log_scale.{name}", weight.log_scale))
         for name, grid in self.grids.items():
             yield from ((f"log_scale.{name}", grid.log_scale), (f"zero_point.{name}", grid.zero_point))
+        for name, one in self.normalised.items():
+            yield from ((f"normalised.{name}.{key}", tensor) for key, tensor in one.state_dict().items())
         yield from ((f"beside.{place}", parameter) for place, parameter in enumerate(self.beside))
 
     def moved(self) -> Iterator[Tensor]:
@@ -186,13 +219,16 @@ class Trainable(Held):
 
     def _groups(self) -> Iterator[dict[str, Any]]:
         step = self.step
+        # A bias that is normalised away has no gradient but noise.
+        held = {*self.rounded, *(one.bias for one in self.normalised.values())}
         named = self.module.named_parameters()
-        free = [one for name, one in named if one.requires_grad and name not in self.rounded]
+        free = [one for name, one in named if one.requires_grad and name not in held]
         yield {"params": [one for one in free if one.dim() <= 1], "pace": 1.0}
         if step.trains != "scales":
             matrices = [one for one in free if one.dim() > 1]
             yield {"params": matrices, "pace": 1.0, "weight_decay": step.weight_decay}
         yield {"params": list(self.beside), "pace": 1.0}
+        yield {"params": [x for one in self.normalised.values() for x in one.parameters()], "pace": 1.0}
         for weight in self.rounded.values():
             if weight.learned:
                 yield {"params": [weight.log_scale], "pace": 1.0}
