@@ -160,7 +160,7 @@ def refused(make, message):
         (lambda: Plan(Quantize(), Shrink(width=0.5)), "step 2 (Shrink) comes after Quantize"),
         (
             lambda: Finetune(epochs=1, sharded=True, penalty=L1(strength=0.1)),
-            "penalties and hints look at whole weights",
+            "need whole weights and layers",
         ),
         (lambda: Plan(Quantize(), Finetune(epochs=1, sharded=True)), "trains weights in floating point"),
         (lambda: Plan(Prune(amount=0.5), Finetune(epochs=1, sharded=True)), "trains weights in floating point"),
