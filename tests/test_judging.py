@@ -5,7 +5,8 @@ import pytest
 from whit.candidates import Candidate
 from whit.judging import Judge
 from whit.metrics import Accuracy, MeanAbsoluteError
-from whit.plan import FoldBatchNorm, Plan
+from whit.plan import Plan
+from whit.steps import FoldBatchNorm
 from whit.trials import Outcome, Round, Trial
 
 

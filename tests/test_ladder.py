@@ -13,8 +13,9 @@ from whit.candidates import Candidate, Family
 from whit.data import Samples
 from whit.front import best, front
 from whit.ladder import LONG, MIDDLE, ROUNDING, SHORT, Ladder
-from whit.plan import Finetune, Plan, Prune
+from whit.plan import Plan
 from whit.seen import Seen
+from whit.steps import Finetune, Prune
 from whit.target import Target
 from whit.torch.network import TorchNetwork
 from whit.trials import Outcome, Round, Trial

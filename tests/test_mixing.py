@@ -18,9 +18,9 @@ from whit.footprint import Footprint
 from whit.ledger import Rounded
 from whit.mixing import LayerBits, mix
 from whit.moments import Moments
-from whit.plan import Quantize, Rule, settings
 from whit.progress import Progress
 from whit.sensitivity import Trials, predicted_growth
+from whit.steps import Quantize, Rule, settings
 from whit.torch.network import TorchNetwork
 
 BYTE = whit.Int(bits=8, symmetric=False, per="tensor")

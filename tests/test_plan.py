@@ -33,7 +33,7 @@ from whit import (
     Taylor,
 )
 from whit.formats import FP8_E4M3, NVFP4, Codebook
-from whit.plan import settings
+from whit.steps import settings
 
 LAYERS = ["stem", "body.0.conv", "body.1.conv", "head"]
 

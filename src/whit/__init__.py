@@ -3,7 +3,7 @@
 from whit import formats, runtime, schedules
 from whit.budget import Budget
 from whit.checkpoint import compress_checkpoint
-from whit.compress import Result, compress
+from whit.compress import compress
 from whit.data import Data, Images, Samples
 from whit.distill import AttentionTransfer, Distill, FeatureHints, RelationalHints
 from whit.errors import (
@@ -24,23 +24,10 @@ from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
 from whit.penalties import L1, L2, GroupLasso, GrowingPenalty
-from whit.plan import (
-    Equalize,
-    Factorize,
-    Finetune,
-    FoldBatchNorm,
-    KeepOutputs,
-    Plan,
-    Prune,
-    Quantize,
-    Regrow,
-    RemoveDead,
-    Rewind,
-    Rule,
-    Shrink,
-)
+from whit.plan import Plan
 from whit.quantizers import HalfQuadratic, LearnedRounding, Nearest, OptimalBrain
 from whit.ranges import Entropy, MeanSquaredError, MinMax, Percentile
+from whit.result import Result
 from whit.saving import load, save
 from whit.scalings import AWQ, CrossLayer, SmoothQuant
 from whit.scores import (
@@ -57,6 +44,20 @@ from whit.scores import (
     Wanda,
 )
 from whit.search import search
+from whit.steps import (
+    Equalize,
+    Factorize,
+    Finetune,
+    FoldBatchNorm,
+    KeepOutputs,
+    Prune,
+    Quantize,
+    Regrow,
+    RemoveDead,
+    Rewind,
+    Rule,
+    Shrink,
+)
 from whit.synthetic import synthetic_data
 from whit.target import Target
 from whit.toml import load_plan, save_plan

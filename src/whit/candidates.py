@@ -9,10 +9,11 @@ from whit.distill import Distill
 from whit.formats import Int
 from whit.graph import Graph
 from whit.metrics import Loss
-from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Step
+from whit.plan import Plan
 from whit.quantizers import OptimalBrain
 from whit.residuals import residuals
 from whit.scores import Taylor
+from whit.steps import Finetune, FoldBatchNorm, Prune, Quantize, Step
 from whit.target import Target
 
 __all__ = ["Candidate", "Family", "Range"]

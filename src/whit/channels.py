@@ -16,10 +16,11 @@ from whit.graph import Graph, Layer
 from whit.labels import is_depthwise
 from whit.ledger import Axis, Kept
 from whit.network import Network
-from whit.plan import TAKEN, Prune, settings
 from whit.pruning import unseen
 from whit.scores import Score
 from whit.scoring import Evidence, weigh
+from whit.steps import Prune, settings
+from whit.steps.prune import TAKEN
 from whit.uniting import computed_from
 
 __all__ = ["Channels", "Cut", "Signature", "Tried", "cutting", "macs_after", "outputs_gone"]

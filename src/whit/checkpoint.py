@@ -20,8 +20,9 @@ from whit.decide import Skipped
 from whit.errors import FileError, ModelError, OutputError, PlanError, listed
 from whit.finite import check_finite
 from whit.ledger import Decision, Ledger
-from whit.plan import Plan, Prune, Quantize, Step, setting, settings
+from whit.plan import Plan
 from whit.progress import Progress
+from whit.steps import Prune, Quantize, Step, setting, settings
 from whit.store import Profile, check_profile, encode, read, write_whole
 from whit.toml import dumps, loads
 from whit.weights_only import WeightsRun, assigned, check_step, not_numbers

@@ -18,9 +18,10 @@ from whit.bars import Bars
 from whit.budget import Budget
 from whit.data import Data, Images
 from whit.errors import DataError, ModelError, OutputError, PlanError, WhitError
-from whit.plan import FoldBatchNorm, Plan
+from whit.plan import Plan
 from whit.progress import Progress
 from whit.ranks import Ranks
+from whit.steps import FoldBatchNorm
 from whit.target import Target
 from whit.workers import Processes, Ray, Workers
 

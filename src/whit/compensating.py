@@ -13,9 +13,9 @@ from whit.formats import Floats
 from whit.ledger import Assigned, Masked, matrix, unmatrix
 from whit.moments import Moments
 from whit.network import Network
-from whit.plan import Prune, settings
 from whit.scores import Known, Score
 from whit.scoring import Evidence
+from whit.steps import Prune, settings
 
 __all__ = ["compensated"]
 

@@ -24,9 +24,9 @@ from whit.metrics import Loss
 from whit.moments import Moments
 from whit.network import Network
 from whit.placement import integer_inputs, rounded_activations
-from whit.plan import Quantize, settings
 from whit.progress import Progress
 from whit.ranges import Histogram, Range
+from whit.steps import Quantize, settings
 
 __all__ = [
     "Skipped",

@@ -12,11 +12,12 @@ from whit.graph import Graph
 from whit.ledger import Assigned, LeftOut
 from whit.metrics import divergence
 from whit.network import Network
-from whit.plan import TAKEN, Prune, settings
 from whit.progress import Progress
 from whit.proof import SAMPLES, same
 from whit.residuals import Residual, residuals, ways
 from whit.scoring import Evidence
+from whit.steps import Prune, settings
+from whit.steps.prune import TAKEN
 
 __all__ = ["branches", "evenly", "fitting", "spread"]
 

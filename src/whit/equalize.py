@@ -16,8 +16,8 @@ from whit.ledger import MOST_QUARTERS, Scaled, Span, matrix
 from whit.metrics import Loss
 from whit.moments import Doubles, Magnitudes, Moments, Sensitivity
 from whit.network import Network
-from whit.plan import Equalize
 from whit.scalings import Channels
+from whit.steps import Equalize
 
 __all__ = ["equalize"]
 

@@ -16,10 +16,10 @@ from whit.graph import Graph, Layer, Operation
 from whit.ledger import Assigned, Factored, matrix
 from whit.moments import Doubles, Moments, Sensitivity
 from whit.network import Network
-from whit.plan import Factorize, settings
 from whit.progress import Progress
 from whit.proof import SAMPLES, same
 from whit.scoring import Evidence
+from whit.steps import Factorize, settings
 
 __all__ = ["factorize"]
 

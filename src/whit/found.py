@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from whit.budget import Budget, Spent
-from whit.compress import Result
 from whit.plan import Plan
+from whit.result import Result
 
 __all__ = ["Found", "Point"]
 

@@ -7,9 +7,9 @@ from whit.errors import PlanError
 from whit.graph import Graph
 from whit.ledger import Assigned, Ledger, Rounded, RoundedActivation
 from whit.network import Network
-from whit.plan import Quantize
 from whit.progress import Progress
 from whit.quantizers import LearnedRounding
+from whit.steps import Quantize
 
 __all__ = ["learned"]
 

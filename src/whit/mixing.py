@@ -17,9 +17,9 @@ from whit.ledger import Decision, Ledger
 from whit.metrics import Loss
 from whit.mixed import Mixed
 from whit.network import Network
-from whit.plan import Quantize, Rule, settings
 from whit.progress import Progress
 from whit.sensitivity import Trial, Trials
+from whit.steps import Quantize, Rule, settings
 from whit.store import Profile
 from whit.workers import Workers
 

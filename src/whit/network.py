@@ -9,10 +9,10 @@ from whit.graph import Graph, Layer
 from whit.ledger import Assigned, Decision, Folded, Ledger, Masked, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
 from whit.moments import Doubles, Gradients, Magnitudes, Moments, Sensitivity
-from whit.plan import Finetune
 from whit.progress import Progress
 from whit.quantizers import LearnedRounding
 from whit.ranges import Histogram
+from whit.steps import Finetune
 
 __all__ = ["Network"]
 

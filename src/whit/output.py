@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from whit import measure
-from whit.compress import Result
 from whit.decide import Skipped
 from whit.errors import FileError, OutputError, listed
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import named
 from whit.mixing import LayerBits
+from whit.result import Result
 from whit.store import read, write_whole
 from whit.toml import dumps, load_plan
 

@@ -13,8 +13,9 @@ from whit.graph import Graph
 from whit.ledger import Axis, Kept
 from whit.metrics import Metric
 from whit.network import Network
-from whit.plan import KeepOutputs, Plan, Prune
+from whit.plan import Plan
 from whit.proof import Proof
+from whit.steps import KeepOutputs, Prune
 
 __all__ = ["check_worth", "following", "keep_outputs", "left"]
 

@@ -13,8 +13,8 @@ from whit.footprint import Footprint
 from whit.graph import Graph
 from whit.ledger import Kept, Masked
 from whit.network import Network
-from whit.plan import Prune
 from whit.scoring import Evidence
+from whit.steps import Prune
 
 __all__ = ["SAMPLES", "Proof", "Proven", "harmless", "mask_", "proven_cuts", "same", "unchanged"]
 

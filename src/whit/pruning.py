@@ -14,9 +14,9 @@ from whit.footprint import Footprint
 from whit.formats import Floats
 from whit.ledger import Ledger, Masked, matrix, unmatrix
 from whit.network import Network
-from whit.plan import Prune, Regrow, settings
 from whit.scores import Known, Score
 from whit.scoring import Asked, Evidence, weigh
+from whit.steps import Prune, Regrow, settings
 from whit.units import NM, Block
 
 __all__ = ["mask_weights", "regrown", "single_weights", "unseen"]

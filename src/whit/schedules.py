@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import cos, pi
 
 from whit.errors import PlanError
-from whit.plan import Finetune, Prune, Regrow, Rewind, Step
+from whit.steps import Finetune, Prune, Regrow, Rewind, Step
 from whit.units import Block
 
 __all__ = ["alternating", "gradual", "regrowing", "rewinding"]

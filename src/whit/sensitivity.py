@@ -14,9 +14,9 @@ from whit.metrics import Loss, divergence
 from whit.moments import Moments, Sensitivity
 from whit.network import Network
 from whit.placement import integer_inputs
-from whit.plan import Quantize
 from whit.progress import Progress
 from whit.ranges import Histogram
+from whit.steps import Quantize
 from whit.workers import Workers
 
 __all__ = ["Trial", "Trials", "predicted_growth"]

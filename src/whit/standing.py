@@ -18,10 +18,10 @@ from whit.graph import Layer
 from whit.ledger import Ledger
 from whit.metrics import Accuracy, Metric
 from whit.network import Network
-from whit.plan import Quantize
 from whit.progress import Progress
 from whit.runtime import open_onnx
 from whit.sensitivity import Trials
+from whit.steps import Quantize
 from whit.workers import Workers
 
 __all__ = ["Standing", "indifferent", "price_of_a_bit", "standing"]

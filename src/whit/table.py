@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from whit.compress import Result
 from whit.decide import Skipped
 from whit.errors import listed
 from whit.measure import Latency
 from whit.metrics import Metric
+from whit.result import Result
 
 __all__ = [
     "Row",

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 
 from whit.errors import PlanError
 from whit.formats import Codebook, Float, Format, Int
-from whit.plan import Plan, Quantize
+from whit.plan import Plan
+from whit.steps import Quantize
 
 __all__ = [
     "Feature",

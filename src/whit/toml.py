@@ -15,19 +15,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from whit import distill, formats, mixed, penalties, plan, quantizers, ranges, scalings, scores, units
+from whit import distill, formats, mixed, penalties, quantizers, ranges, scalings, scores, steps, units
 from whit.errors import PlanError, listed
 from whit.plan import Plan
 
 __all__ = ["dumps", "from_table", "load_plan", "loads", "save_plan", "to_table"]
 
-_HOMES = (plan, formats, ranges, scores, quantizers, scalings, mixed, units, penalties, distill)
+_HOMES = (steps, formats, ranges, scores, quantizers, scalings, mixed, units, penalties, distill)
 
 
 def dumps(what: Plan) -> str:
     """A plan as TOML text, ``loads(dumps(plan)) == plan``.
 
-    >>> print(dumps(Plan(plan.Prune(amount=0.5), plan.Finetune(epochs=2))))
+    >>> print(dumps(Plan(steps.Prune(amount=0.5), steps.Finetune(epochs=2))))
     [[step]]
     kind = "prune"
     amount = 0.5
@@ -56,13 +56,13 @@ def loads(text: str, source: str = "the plan") -> Plan:
         raise PlanError(f"{source} has {listed(document)} beside its [[step]] tables; a plan holds nothing else")
     if not isinstance(tables, list) or not tables:
         raise PlanError(f"{source} has no [[step]] table; write at least one step")
-    steps: list[Any] = []
+    found: list[Any] = []
     for place, table in enumerate(typing.cast(list[Any], tables), 1):
         try:
-            steps.append(from_table(table, plan.Step))
+            found.append(from_table(table, steps.Step))
         except PlanError as error:
             raise PlanError(f"{source}, step {place}: {error}") from error
-    return Plan(*steps)
+    return Plan(*found)
 
 
 def save_plan(what: Plan, path: str | Path) -> None:
@@ -102,7 +102,7 @@ def from_table(table: Any, expected: Any) -> Any:
     if not issubclass(cls, tuple(_classes(expected))):
         allowed = listed(kind for one in _classes(expected) for kind in _kinds_of(one))
         raise PlanError(f"kind {items['kind']!r} does not fit here; choose {allowed}")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, None, vars(steps))  # a rule names steps, which are made of rules
     fields = {field.name for field in dataclasses.fields(cls)}
     if unknown := sorted(items.keys() - fields - {"kind"}):
         raise PlanError(f"{items['kind']} has no {listed(unknown)}; it has {listed(sorted(fields), most=20)}")

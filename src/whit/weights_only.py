@@ -10,7 +10,8 @@ from whit.data import Array
 from whit.decide import Skipped, Weight, round_weights
 from whit.errors import ModelError, PlanError, listed
 from whit.ledger import Assigned, Ledger
-from whit.plan import (
+from whit.pruning import mask_weights
+from whit.steps import (
     Equalize,
     Factorize,
     Finetune,
@@ -24,7 +25,6 @@ from whit.plan import (
     Shrink,
     Step,
 )
-from whit.pruning import mask_weights
 
 __all__ = ["WeightsRun", "assigned", "check_step", "is_floating", "not_numbers"]
 

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from whit.demo.prepare import Settings
 from whit.demo.run import PLAN, run
-from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize
+from whit.plan import Plan
+from whit.steps import Finetune, FoldBatchNorm, Prune, Quantize
 
 SMALL = Settings(train_sheets=256, test_sheets=256, steps=20, batch_size=64, width=0.2)
 QUICK = Plan(Prune(amount=0.5, unit="channel"), Finetune(epochs=1), FoldBatchNorm(), Quantize())

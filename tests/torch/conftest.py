@@ -12,7 +12,7 @@ from whit import Data, Plan, decide
 from whit.equalize import equalize
 from whit.ledger import Ledger
 from whit.metrics import divergence
-from whit.plan import Equalize, FoldBatchNorm, Quantize, Step
+from whit.steps import Equalize, FoldBatchNorm, Quantize, Step
 from whit.torch.network import TorchNetwork
 
 CLASSES = 6

@@ -11,11 +11,11 @@ from torch import nn
 import whit
 from whit import Block, Data, Int, Plan, PlanError, Prune, Quantize, Random, Rule
 from whit.channels import Channels, cutting
-from whit.compress import Run
 from whit.footprint import Footprint
 from whit.ledger import Decision
 from whit.metrics import Accuracy
 from whit.progress import Progress
+from whit.run import Run
 from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 

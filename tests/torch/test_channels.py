@@ -15,9 +15,9 @@ from whit.data import Samples
 from whit.decide import Skipped
 from whit.errors import PlanError
 from whit.ledger import Axis, Kept
-from whit.plan import Prune, Rule
 from whit.proof import proven_cuts
 from whit.scoring import Evidence
+from whit.steps import Prune, Rule
 from whit.torch.edit import tensor_of
 from whit.torch.network import TorchNetwork
 

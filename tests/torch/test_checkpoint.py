@@ -17,8 +17,8 @@ from whit.data import Samples
 from whit.distill import Distill, FeatureHints
 from whit.ledger import Ledger
 from whit.metrics import Accuracy
-from whit.plan import Finetune, Quantize
 from whit.progress import Bar, Progress
+from whit.steps import Finetune, Quantize
 from whit.torch import checkpoint
 from whit.torch.network import TorchNetwork
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 import whit
 from whit.data import Data
 from whit.distill import Distill
-from whit.plan import Finetune, FoldBatchNorm, Plan, Prune, Quantize, Rule
+from whit.plan import Plan
+from whit.steps import Finetune, FoldBatchNorm, Prune, Quantize, Rule
 
 BYTE = whit.Int(bits=8, symmetric=False, per="tensor")
 SAFE = whit.Int(bits=8, reduce_range=True)

@@ -29,9 +29,9 @@ from whit import (
 from whit.channels import Channels
 from whit.data import Samples
 from whit.ledger import Ledger
-from whit.plan import Finetune, FoldBatchNorm, Prune
 from whit.scores import Score
 from whit.scoring import Evidence, weigh
+from whit.steps import Finetune, FoldBatchNorm, Prune
 from whit.torch.evidence import energies, gradients
 from whit.torch.network import TorchNetwork
 

@@ -17,8 +17,8 @@ from whit import decide, formats, store
 from whit.data import Samples
 from whit.formats import Format
 from whit.ledger import Assigned, Ledger
-from whit.plan import Quantize
 from whit.runtime import open_onnx
+from whit.steps import Quantize
 from whit.torch.network import TorchNetwork
 
 BYTE = whit.Int(bits=8, symmetric=False, per="tensor")

@@ -12,8 +12,8 @@ import whit
 from whit.data import Samples
 from whit.ledger import Ledger
 from whit.metrics import Accuracy, MeanAbsoluteError, Metric
-from whit.plan import Finetune
 from whit.progress import Progress
+from whit.steps import Finetune
 from whit.torch.held_out import parted
 from whit.torch.network import TorchNetwork
 

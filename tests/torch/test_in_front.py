@@ -221,7 +221,7 @@ def test_channels_that_are_divided_in_front_of_a_layer_are_not_cut() -> None:
 # Steps that follow, and files.
 
 
-def delivered(*steps: whit.plan.Step) -> whit.Result[Encoder]:
+def delivered(*steps: whit.steps.Step) -> whit.Result[Encoder]:
     torch.manual_seed(0)
     plan = Plan(Equalize(by=SmoothQuant(), in_front=LAYERS, samples=48), *steps)
     return whit.compress(Encoder(), plan, data=whit.Data.of(WORDS, LABELS, WORDS, LABELS))

@@ -9,8 +9,8 @@ from whit.data import Samples
 from whit.distill import Distill
 from whit.ledger import Ledger
 from whit.metrics import Accuracy
-from whit.plan import Finetune
 from whit.progress import Progress
+from whit.steps import Finetune
 from whit.torch.logits import logits_of
 from whit.torch.network import TorchNetwork
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import whit
 from whit.distill import AttentionTransfer, Distill, FeatureHints, Hint, RelationalHints
-from whit.plan import Finetune
+from whit.steps import Finetune
 from whit.torch.hinting import Hinting
 from whit.torch.objective import Objective
 

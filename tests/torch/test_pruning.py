@@ -39,14 +39,14 @@ from whit import (
     pruning,
     schedules,
 )
-from whit.compress import Run
 from whit.coupling import couple
 from whit.decide import Weight
 from whit.ledger import Ledger, Masked
 from whit.metrics import Accuracy
-from whit.plan import Step
 from whit.progress import Progress
+from whit.run import Run
 from whit.scoring import Asked, Evidence, weigh
+from whit.steps import Step
 from whit.torch.network import TorchNetwork
 
 X = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)

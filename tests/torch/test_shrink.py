@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 import whit
 from whit import Data, Distill, Finetune, FoldBatchNorm, Plan, PlanError, Prune, Quantize, Shrink
-from whit.compress import Run, begin
+from whit.compress import begin
 from whit.metrics import Accuracy
 from whit.progress import Progress
+from whit.run import Run
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(64, 3, 8, 8)).astype(np.float32)

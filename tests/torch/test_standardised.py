@@ -10,10 +10,10 @@ from whit.coupling import couple
 from whit.data import Samples
 from whit.decide import rounding
 from whit.ledger import Axis, Ledger
-from whit.plan import Prune, Quantize
 from whit.proof import proven_cuts
 from whit.pruning import single_weights
 from whit.scoring import Evidence
+from whit.steps import Prune, Quantize
 from whit.torch.network import TorchNetwork
 
 X = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)

@@ -14,9 +14,9 @@ from whit.distill import Distill
 from whit.formats import Format
 from whit.ledger import Ledger
 from whit.metrics import Accuracy, MeanAbsoluteError
-from whit.plan import Finetune, Prune, Quantize
 from whit.progress import Progress
 from whit.scoring import Evidence
+from whit.steps import Finetune, Prune, Quantize
 from whit.torch.network import TorchNetwork
 from whit.torch.rounded import RoundedWeight
 from whit.torch.trainable import Trainable

@@ -14,7 +14,8 @@ from whit.finite import check_finite
 from whit.jax.pytree import arrays_of
 from whit.jax.replay import replay
 from whit.ledger import Ledger
-from whit.plan import Plan, Step
+from whit.plan import Plan
+from whit.steps import Step
 from whit.store import Profile
 from whit.toml import dumps
 from whit.weights_only import WeightsRun, check_step, is_floating, not_numbers

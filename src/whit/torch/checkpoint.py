@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whit.data import Samples
 from whit.errors import FileError, OutputError
-from whit.plan import Finetune
+from whit.steps import Finetune
 from whit.store import write_whole
 
 __all__ = ["Checkpoint", "fingerprint"]

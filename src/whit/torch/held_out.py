@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from whit.data import Samples
 from whit.errors import DataError
 from whit.metrics import Metric
-from whit.plan import Finetune
 from whit.ranks import Ranks
+from whit.steps import Finetune
 from whit.torch.trainable import Trainable
 
 __all__ = ["HeldOut", "parted"]

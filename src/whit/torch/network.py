@@ -18,11 +18,11 @@ from whit.ledger import Assigned, Decision, Folded, Ledger, Masked, Rounded, Rou
 from whit.metrics import Loss, Metric
 from whit.moments import Doubles, Gradients, Magnitudes, Moments, Sensitivity
 from whit.network import Network
-from whit.plan import Finetune
 from whit.progress import Progress
 from whit.quantizers import LearnedRounding
 from whit.ranges import Histogram
 from whit.ranks import Ranks
+from whit.steps import Finetune
 from whit.torch import edit
 from whit.torch.activations import Tracker, interruptible
 from whit.torch.capture import capture

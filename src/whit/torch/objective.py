@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from whit.distill import Distill
 from whit.metrics import Loss
-from whit.plan import Finetune
+from whit.steps import Finetune
 from whit.torch.hinting import Hinting
 from whit.torch.logits import logits_of
 

@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsage]
 
-from whit.compress import Result, Run, begin
+from whit.compress import begin
 from whit.data import Array, Data
+from whit.delivering import delivered
 from whit.errors import PlanError
 from whit.metrics import Metric
-from whit.plan import Finetune, Plan, Step
+from whit.plan import Plan
 from whit.progress import Progress
+from whit.result import Result
+from whit.run import Run
+from whit.steps import Finetune, Step
 from whit.store import Profile
 from whit.target import Target
 from whit.torch.activations import interruptible
@@ -222,4 +226,4 @@ class Prepared:
         self.module.read()
         self._run.record(self._held.settle())
         self._run.through(self._place + 1, len(self._run.plan.steps))
-        return self._run.result(threads)
+        return delivered(self._run, threads)

@@ -15,9 +15,9 @@ from whit.data import Samples
 from whit.errors import DataError
 from whit.ledger import Rounded, RoundedActivation
 from whit.metrics import Metric
-from whit.plan import Finetune
 from whit.progress import Progress
 from whit.ranks import Ranks
+from whit.steps import Finetune
 from whit.torch.activations import interruptible
 from whit.torch.augment import augmented
 from whit.torch.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from whit.data import Array
 from whit.formats import is_short, short
 from whit.ledger import Ledger, Rounded, RoundedActivation
-from whit.plan import Finetune
+from whit.steps import Finetune
 from whit.torch.activations import activations_of, round_activations_, rounder_
 from whit.torch.edit import multiply_outputs_
 from whit.torch.learned_grid import LearnedGrid
