@@ -15,6 +15,7 @@ from whit import Int, ModelError, Quantize
 from whit.data import Array
 from whit.export import Source
 from whit.export.litert import LiteRt
+from whit.export.litert.flatbuffer import Flatbuffer, Grid
 from whit.ledger import Ledger, RoundedActivation
 from whit.runtime import Session
 
@@ -262,3 +263,16 @@ def test_the_weights_are_stored_as_their_codes(bits: int, rounded: Any, samples:
     parameters = 3 * 16 * 9 + 16 * 16 * 9 + 16 * 9 + 16 * 32 + 48 * 64 + 64 * 5
     # What is not codes is the same in both.
     assert abs(sizes[8] - sizes[bits] - parameters * (8 - bits) / 8) < 100
+
+
+def test_equal_vectors_stand_once() -> None:
+    """A second weight of 100 channels on the grid of the first: 100 codes, but neither 400 bytes of scales nor 800."""
+
+    def size(weights: int) -> int:
+        file = Flatbuffer()
+        image = file.tensor([1, 1], "float32")
+        for place in range(weights):
+            file.constant(np.full((100, 1), place, np.int8), Grid.of(np.full(100, 0.5, np.float32)))
+        return len(file.finished([image], image))
+
+    assert 100 <= size(2) - size(1) < 400
