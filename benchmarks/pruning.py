@@ -42,14 +42,7 @@ class Row(NamedTuple):
 
 
 def one_shot(amount: float) -> Plan:
-    """Without training, a share at a time: what goes last is chosen among weights that made up for others."""
-    shares = (0.5, 0.8, 1.0)
-    cuts = (Prune(amount=share * amount, score=Hessian(), compensate=True) for share in shares)
-    return Plan(FoldBatchNorm(), *cuts)
-
-
-def one_step(amount: float) -> Plan:
-    """Without training, all at once: each layer chooses in rounds what goes."""
+    """Without training; each layer chooses in rounds what goes, the last among weights that made up for others."""
     return Plan(FoldBatchNorm(), Prune(amount=amount, score=Hessian(), compensate=True))
 
 
@@ -114,7 +107,7 @@ def shallow(macs: float, epochs: float) -> Plan:
 
 ROWS = {
     "one-shot-50": Row("resnet20", lambda: one_shot(0.5), 3),
-    "one-step-80": Row("resnet20", lambda: one_step(0.8), 2),
+    "one-shot-80": Row("resnet20", lambda: one_shot(0.8), 3),
     "sparse-80": Row("resnet20", lambda: sparse(0.8, 52), 50),
     "sparse-90": Row("resnet20", lambda: sparse(0.9, 52), 50),
     "narrow-20": Row("resnet20", lambda: narrow(1 / 1.72, 64), 40),

@@ -15,7 +15,7 @@ from whit.front import best, front
 from whit.ladder import LONG, MIDDLE, ROUNDING, SHORT, Ladder
 from whit.plan import Plan
 from whit.seen import Seen
-from whit.steps import Finetune, Prune
+from whit.steps import Factorize, Finetune, Prune
 from whit.target import Target
 from whit.torch.network import TorchNetwork
 from whit.trials import Outcome, Round, Trial
@@ -24,14 +24,18 @@ PRICE = 1e-6
 
 
 def costs(candidate):
-    """Bits fall by one each time the price is four times as high; training wins a drop back, cutting it costs more."""
+    """Bits fall by one each time the price is four times as high; training wins a drop back, cutting it costs more.
+
+    Leaving out branches, and products in place of layers, cost half of what channels do.
+    """
     price = candidate.price or PRICE / 100
     bits = max(3 - log(price / PRICE) / log(4), 0.5)
-    damage = 0.004 * (price / PRICE) + 0.02 * (1 / candidate.keep - 1) + 0.01 * (1 / candidate.depth - 1)
+    damage = 0.004 * (price / PRICE) + 0.02 * (1 / candidate.keep - 1)
+    damage += 0.01 * (1 / candidate.depth - 1) + 0.01 * (1 / candidate.ranks - 1)
     drop = damage / (1 + 3 * candidate.epochs) ** 0.8 + (0.4 * (candidate.keep < 1) if not candidate.epochs else 0)
     size = round(1000 + 10_000 * candidate.keep**0.7 * bits)
-    latency = candidate.depth * candidate.keep**0.6 * (0.5 if candidate.integers else 1.0)
-    macs = round(1e6 * candidate.keep * candidate.depth)
+    latency = candidate.ranks * candidate.depth * candidate.keep**0.6 * (0.5 if candidate.integers else 1.0)
+    macs = round(1e6 * candidate.keep * candidate.depth * candidate.ranks)
     return Spent(drop=drop, relative_drop=drop, bytes=size, latency_ms=latency, macs=macs)
 
 
@@ -138,30 +142,52 @@ def test_a_network_that_cannot_be_cut_is_not_cut_again():
     assert {one.keep for one in decided[1]} == {1.0}
 
 
+OTHERS = pytest.mark.parametrize(("others", "name"), [("shortens", "depth"), ("factors", "ranks")])
+
+
 @pytest.mark.parametrize("what", ["latency", "macs"])
-def test_branches_are_left_out_where_there_are_any_and_time_or_operations_count(what):
+@OTHERS
+def test_branches_are_left_out_and_products_made_where_there_can_be_any(what, others, name):
     budget = Budget.of(f"drop<=1%, minimize={what}")
-    found = [best(tried(climb(budget, shortens=shortens)[0]), budget) for shortens in (False, True)]
-    # A branch costs half of what channels do, and saves more time.
-    assert [one.depth < 1 for one, _ in found] == [False, True]
+    found = [best(tried(climb(budget, **{others: there})[0]), budget) for there in (False, True)]
+    assert [getattr(one, name) < 1 for one, _ in found] == [False, True]
     assert all(spent.drop <= 0.01 for _, spent in found)
     assert budget.least(found[1][1]) < budget.least(found[0][1])
-    controls = [trial.candidate for one in climb(budget, shortens=True)[0] for trial in one.trials]
-    assert {(one.keep, one.depth) for one in controls if one.control} == {(1.0, 1.0)}
+    controls = [trial.candidate for one in climb(budget, **{others: True})[0] for trial in one.trials]
+    assert all(one.whole for one in controls if one.control)
+    assert max(getattr(one, name) for one in controls) == 1
 
 
-def test_branches_that_cannot_be_left_out_are_not_tried_again():
+@OTHERS
+def test_what_comes_to_nothing_is_not_tried_again(others, name):
     budget = Budget.of("drop<=1%, minimize=macs")
-    family = replace(Family.of(budget, "cross_entropy", Target(), 0), shortens=True)
+    family = replace(Family.of(budget, "cross_entropy", Target(), 0), **{others: True})
     ladder = Ladder(family=family, budget=budget, price=0.0, controlled=True, limit=None, at_once=1)
-    rounds = climb(budget, shortens=True)[0][:1]
-    assert [trial.candidate.depth for trial in rounds[0].trials] == [1.0, 1.0, 0.7]
+    rounds = climb(budget, **{others: True})[0][:1]
+    assert [getattr(trial.candidate, name) for trial in rounds[0].trials] == [1.0, 1.0, 0.7]
     seen = Seen(
-        rounds=rounds, spent=lambda trial: None if trial.candidate.depth < 1 else costs(trial.candidate), guess=1.0
+        rounds=rounds,
+        spent=lambda trial: None if getattr(trial.candidate, name) < 1 else costs(trial.candidate),
+        guess=1.0,
     )
     decided = ladder.next(seen, None)
     assert decided is not None
-    assert {one.depth for one in decided[1]} == {1.0}
+    assert {getattr(one, name) for one in decided[1]} == {1.0}
+
+
+@pytest.mark.parametrize(("what", "share"), [("bytes", "parameters"), ("macs", "macs")])
+def test_products_are_made_of_networks_that_are_mostly_linear_layers(what, share):
+    samples = Samples((np.zeros((2, 12), np.float32),), np.zeros(2, np.int64))
+    budget = Budget.of(f"drop<=1%, minimize={what}")
+    linear = TorchNetwork.of(nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 3)), samples).graph()
+    family = Family.of(budget, "cross_entropy", Target(), 0, linear)
+    assert "ranks" in family.ranges(1.0)
+    factorize, *_ = family.plan(Candidate(ranks=0.7)).steps
+    assert isinstance(factorize, Factorize)
+    assert getattr(factorize, share) == 0.7
+    images = Samples((np.zeros((2, 3, 6, 6), np.float32),), np.zeros(2, np.int64))
+    convolutions = TorchNetwork.of(Residual(12), images).graph()
+    assert "ranks" not in Family.of(budget, "cross_entropy", Target(), 0, convolutions).ranges(1.0)
 
 
 class Residual(nn.Module):

@@ -340,7 +340,7 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ),
         (
             '[[step]]\nkind = "prune"\namount = 0.5\nrules = [{kind = "rule", layers = "a", use = {kind = "int"}}]',
-            "kind 'int' does not fit here; choose prune, factorize, quantize",
+            "kind 'int' does not fit here; choose factorize, prune, quantize",
         ),
         (
             '[[step]]\nkind = "quantize"\n\n[[step]]\nkind = "prune"\namount = 0.5',

@@ -1,7 +1,7 @@
 """The plans that a search chooses from: how far a network is cut, how coarsely rounded and how long trained."""
 
 from dataclasses import dataclass, replace
-from math import exp, log
+from math import exp, log, prod
 from typing import Literal
 
 from whit.budget import Budget
@@ -13,10 +13,13 @@ from whit.plan import Plan
 from whit.quantizers import OptimalBrain
 from whit.residuals import residuals
 from whit.scores import Taylor
-from whit.steps import Finetune, FoldBatchNorm, Prune, Quantize, Step
+from whit.steps import Factorize, Finetune, FoldBatchNorm, Prune, Quantize, Step
 from whit.target import Target
 
-__all__ = ["Candidate", "Family", "Range"]
+__all__ = ["STRUCTURE", "Candidate", "Family", "Range"]
+
+STRUCTURE = {"keep": 0.5, "depth": 0.7, "ranks": 0.7}
+"""Numbers of a candidate that make a smaller network where they are below 1, with what is tried first of each."""
 
 _DEEPEST = 0.95
 """Most of its channels that a group may lose, and most of the branches that may go."""
@@ -38,6 +41,8 @@ class Candidate:
     Attributes:
         depth: Share of the multiply-accumulates that is left when residual branches are left out; 1 leaves out none.
         keep: Share of what is left of them when channels are cut then; 1 cuts none.
+        ranks: Share of the parameters, or of the multiply-accumulates where bytes do not count, that is left when
+            products of smaller weights stand for layers then; 1 makes none.
         price: Of a bit, by which weights are rounded, in units of the loss of a sample; None rounds them to 8 bits.
         integers: Activations are integers too.
         epochs: Of training, in all; 0 for none.
@@ -48,6 +53,7 @@ class Candidate:
 
     depth: float = 1.0
     keep: float = 1.0
+    ranks: float = 1.0
     price: float | None = None
     integers: bool = False
     epochs: float = 0.0
@@ -55,10 +61,26 @@ class Candidate:
     pace: float = 1.0
     control: bool = False
 
+    @property
+    def whole(self) -> bool:
+        """Whether the network keeps its structure."""
+        return all(getattr(self, name) == 1 for name in STRUCTURE)
+
+    def made(self) -> "Candidate":
+        """The candidate with no share above 1, which stands for 1."""
+        return replace(self, **{name: min(getattr(self, name), 1.0) for name in STRUCTURE})
+
 
 def _narrowest(graph: Graph) -> int:
     """Fewest channels that a convolution makes; 0 where there is none."""
-    return min((graph.shape(layer.weight)[0] for layer in graph.layers() if layer.kind == "conv"), default=0)
+    convolutions = (layer for layer in graph.layers() if layer.kind in ("conv", "conv_transpose"))
+    return min((graph.shape(layer.weight)[layer.axis] for layer in convolutions), default=0)
+
+
+def _mostly_linear(graph: Graph) -> bool:
+    """Whether linear layers hold most of the weights, of which products take less at little cost (Hsu et al. 2022)."""
+    sizes = {layer.weight: (layer.kind, prod(graph.shape(layer.weight))) for layer in graph.layers()}
+    return 2 * sum(size for kind, size in sizes.values() if kind == "linear") > sum(size for _, size in sizes.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +118,7 @@ class Family:
         timed: Whether latency counts, so that activations may be integers.
         cuts: Whether channels can be cut.
         shortens: Whether residual branches may be left out.
+        factors: Whether products of smaller weights may stand for layers.
         multiple_of: Of how many channels layers that are cut keep a multiple.
         augment: Changes to images that leave their meaning.
         precision: In which trainings compute.
@@ -110,6 +133,7 @@ class Family:
     timed: bool
     cuts: bool = True
     shortens: bool = False
+    factors: bool = False
     multiple_of: int = 1
     augment: tuple[Literal["flip", "shift"], ...] = ()
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -128,9 +152,16 @@ class Family:
             priced=budget.minimize == "bytes" or budget.bytes is not None,
             timed=timed,
             shortens=fewer and graph is not None and bool(residuals(graph)),
+            factors=graph is not None and _mostly_linear(graph),
             multiple_of=_AT_ONCE if timed and graph is not None and _narrowest(graph) >= 2 * _AT_ONCE else 1,
             seed=seed,
         )
+
+    @property
+    def structure(self) -> list[str]:
+        """Which numbers of ``STRUCTURE`` may differ."""
+        given = {"keep": self.cuts, "depth": self.shortens, "ranks": self.factors}
+        return [name for name in STRUCTURE if given[name]]
 
     def ranges(self, price: float) -> dict[str, Range]:
         """What may be chosen of plans that train, by name, where rounding alone keeps to the budget at ``price``."""
@@ -139,6 +170,8 @@ class Family:
             found["keep"] = Range(0.02 if self.multiple_of == 1 else 0.1, 1.0)
         if self.shortens:
             found["depth"] = Range(0.5, 1.25)  # more than 1 is 1: no branch is left out
+        if self.factors:
+            found["ranks"] = Range(0.4, 1.25)
         if self.priced:
             found |= {"price": Range(price / 2, price * 16), "strength": Range(0.25, 4.0)}
         return found
@@ -161,6 +194,10 @@ class Family:
                     samples=self.samples,
                 )
             )
+        if candidate.ranks < 1:
+            parameters, macs = (candidate.ranks, None) if self.priced else (None, candidate.ranks)
+            multiple_of = _AT_ONCE if self.timed else 1
+            steps.append(Factorize(parameters=parameters, macs=macs, multiple_of=multiple_of, samples=self.samples))
         if steps and rest:
             steps.append(self._training(rest * _RECOVERY, _RECOVERY_RATE * candidate.pace))
             rest *= 1 - _RECOVERY

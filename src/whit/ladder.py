@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import exp, log, log1p
 
 from whit.budget import Budget, Spent
-from whit.candidates import Candidate, Family
+from whit.candidates import STRUCTURE, Candidate, Family
 from whit.proposing import proposals
 from whit.seen import Seen, work
 
@@ -91,8 +91,7 @@ class Ladder:
         found = [replace(plain, price=price) for price in prices]
         if self.family.timed:
             found.append(replace(found[0], integers=False))
-        found.append(replace(found[0], keep=0.5))
-        return [*found, replace(found[0], depth=0.7)] if self.family.shortens else found
+        return [*found, *(replace(found[0], **{name: STRUCTURE[name]}) for name in self.family.structure)]
 
     def _at_the_limit(self, seen: Seen) -> Candidate:
         """The price at which rounding alone would just keep to the limit."""
@@ -112,8 +111,7 @@ class Ladder:
         fits: list[float] = []
         misses: list[float] = []
         for one, spent in seen.measured():
-            whole = one.keep == one.depth == 1 and not one.epochs
-            if whole and one.price is not None and one.integers == self.family.timed:
+            if one.whole and not one.epochs and one.price is not None and one.integers == self.family.timed:
                 (fits if self._keeps_quality(spent) else misses).append(one.price)
         return fits, misses
 
@@ -136,14 +134,13 @@ class Ladder:
             return []
         epochs = max(trial.candidate.epochs for one in before for trial in one.trials)
         ranges = self.family.ranges(self._affordable(seen))
-        if not seen.cuts():
-            ranges.pop("keep", None)
-        if not seen.shortens():
-            ranges.pop("depth", None)
+        for name in STRUCTURE:
+            if not seen.came_to(name):
+                ranges.pop(name, None)
         told = [(_numbers(one), self._score(seen, one, spent, epochs * _TIMES**2)) for one, spent in seen.trained()]
         asked = proposals(ranges, told, _BATCH, self.family.seed)
         plain = Candidate(integers=self.family.timed, epochs=epochs)
-        found = [replace(plain, **one | {"depth": min(one.get("depth", 1.0), 1.0)}) for one in asked]
+        found = [replace(plain, **one).made() for one in asked]
         if left is not None and self._gone(left) + self._together(seen, found) / (self.limit or left) > _SHARE:
             return []
         return found
@@ -153,12 +150,15 @@ class Ladder:
         plain = Candidate(integers=self.family.timed, epochs=1.0)
         if self.family.priced:
             price = self._affordable(seen)
-            ways = [(1.0, 3.0), (0.12, 2.0), (1.0, 8.0), (0.4, 3.0)] if seen.cuts() else [(1.0, 3.0), (1.0, 8.0)]
+            ways = (
+                [(1.0, 3.0), (0.12, 2.0), (1.0, 8.0), (0.4, 3.0)] if seen.came_to("keep") else [(1.0, 3.0), (1.0, 8.0)]
+            )
             found = [replace(plain, keep=keep, price=price * times) for keep, times in ways]
         else:
-            found = [replace(plain, keep=keep) for keep in ((0.5, 0.25, 0.12, 1.0) if seen.cuts() else (1.0,))]
-        if seen.shortens():
-            found.insert(1, replace(found[0], depth=0.7))
+            found = [replace(plain, keep=keep) for keep in ((0.5, 0.25, 0.12, 1.0) if seen.came_to("keep") else (1.0,))]
+        for name in ("ranks", "depth"):
+            if seen.came_to(name):
+                found.insert(1, replace(found[0], **{name: STRUCTURE[name]}))
         if self.controlled:
             found.insert(1, self._control(found[0]))
         if left is None:
@@ -172,7 +172,7 @@ class Ladder:
 
     def _control(self, candidate: Candidate) -> Candidate:
         """What a candidate is compared with."""
-        return replace(candidate, depth=1.0, keep=1.0, control=True)
+        return replace(candidate, control=True, **dict.fromkeys(STRUCTURE, 1.0))
 
     def _middle(self, seen: Seen, left: float | None) -> list[Candidate]:
         """The best of the short trainings, longer."""
@@ -223,9 +223,10 @@ class Ladder:
     def _tuned(self, seen: Seen, candidate: Candidate, epochs: float, aim: float = _AIM) -> Candidate:
         """A candidate with the price, or cut so far, that its drop should be a bit less than what is allowed."""
         allowed = self.budget.relative_drop if self.budget.drop is None else self.budget.drop
-        knob = "price" if self.family.priced else "keep" if seen.cuts() else "depth"
-        if not allowed or not getattr(candidate, knob) or (knob == "depth" and not seen.shortens()):
+        knobs = ["price"] if self.family.priced else [name for name in STRUCTURE if seen.came_to(name)]
+        if not allowed or not knobs or not getattr(candidate, knobs[0]):
             return candidate
+        knob = knobs[0]
         way = 1 if knob == "price" else -1  # a drop grows with the price, and as less is kept
         level = log(aim * allowed)
         points: list[tuple[float, float]] = []
@@ -264,5 +265,5 @@ class Ladder:
 
 def _numbers(candidate: Candidate) -> Mapping[str, float]:
     """What Optuna chooses, by name."""
-    found = {"depth": candidate.depth, "keep": candidate.keep, "strength": candidate.strength, "pace": candidate.pace}
+    found = {name: getattr(candidate, name) for name in (*STRUCTURE, "strength", "pace")}
     return found if candidate.price is None else found | {"price": candidate.price}

@@ -46,13 +46,9 @@ class Seen:
         """What was trained and has figures."""
         return [(candidate, spent) for candidate, spent in self.measured() if candidate.epochs]
 
-    def cuts(self) -> bool:
-        """Whether a cut came to something."""
-        return any(candidate.keep < 1 for candidate, _ in self.measured())
-
-    def shortens(self) -> bool:
-        """Whether leaving out branches came to something."""
-        return any(candidate.depth < 1 for candidate, _ in self.measured())
+    def came_to(self, name: str) -> bool:
+        """Whether networks with less of this, ``"keep"`` say, came to something."""
+        return any(getattr(candidate, name) < 1 for candidate, _ in self.measured())
 
     def won(self, epochs: float, until: float) -> float:
         """What a drop is multiplied with by training for longer, as measured on those that were trained for both."""
@@ -98,7 +94,7 @@ class Seen:
 
 def work(candidate: Candidate) -> float:
     """What a step of training takes, in units of one of the uncut network; the teacher is never cut."""
-    return 0.3 + 0.7 * candidate.keep * candidate.depth
+    return 0.3 + 0.7 * candidate.keep * candidate.depth * candidate.ranks
 
 
 def _outcome(trial: Trial) -> Outcome:

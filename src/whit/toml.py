@@ -102,7 +102,7 @@ def from_table(table: Any, expected: Any) -> Any:
     if not issubclass(cls, tuple(_classes(expected))):
         allowed = listed(kind for one in _classes(expected) for kind in _kinds_of(one))
         raise PlanError(f"kind {items['kind']!r} does not fit here; choose {allowed}")
-    hints = typing.get_type_hints(cls, None, vars(steps))  # a rule names steps, which are made of rules
+    hints = typing.get_type_hints(cls)
     fields = {field.name for field in dataclasses.fields(cls)}
     if unknown := sorted(items.keys() - fields - {"kind"}):
         raise PlanError(f"{items['kind']} has no {listed(unknown)}; it has {listed(sorted(fields), most=20)}")

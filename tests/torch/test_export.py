@@ -386,3 +386,19 @@ def test_nothing_of_shapes_is_left_to_compute_and_a_buffer_may_be_named_as_a_val
         "MatMul": 3,
         "Transpose": 5,
     }
+
+
+class OfOneSize(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.reshape(len(x), 6))
+
+
+def test_a_module_that_makes_a_number_of_the_batch_size_is_refused(tmp_path: Path) -> None:
+    samples = Samples((np.zeros((4, 2, 3), np.float32),), np.zeros(4, np.int64))
+    net = TorchNetwork.of(OfOneSize(), samples)
+    with pytest.raises(whit.ModelError, match=r"OfOneSize exports for batches of 2 alone.*len\(x\)"):
+        net.export(tmp_path / "model.onnx", Ledger())

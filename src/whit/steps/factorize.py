@@ -5,13 +5,13 @@ from typing import Literal
 
 from whit.errors import PlanError
 from whit.steps.checks import check_choice
-from whit.steps.rule import Rule, check_rules
+from whit.steps.rule import Rule, Selective, check_rules
 
 __all__ = ["Factorize"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Factorize:
+class Factorize(Selective):
     """Replace weights by products of smaller ones, wherever that takes less: a layer becomes a chain of two or three.
 
     Linear layers and convolutions of 1x1 become two of them (a singular value decomposition), other convolutions what

@@ -6,7 +6,7 @@ from typing import Literal
 from whit.errors import PlanError
 from whit.scores import Magnitude, Score
 from whit.steps.checks import check_choice
-from whit.steps.rule import Rule, check_rules
+from whit.steps.rule import Rule, Selective, check_rules
 from whit.units import NM, Block
 
 __all__ = ["TAKEN", "Prune"]
@@ -17,7 +17,7 @@ TAKEN = {"macs": "multiply-accumulates", "latency": "time", "bytes": "bytes"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prune:
+class Prune(Selective):
     """Remove the weights, channels or residual branches that are worth least.
 
     Attributes:

@@ -8,13 +8,13 @@ from whit.mixed import Mixed
 from whit.quantizers import Nearest, OptimalBrain, Quantizer
 from whit.ranges import MinMax, Range
 from whit.steps.checks import check_activations
-from whit.steps.rule import Rule, check_rules
+from whit.steps.rule import Rule, Selective, check_rules
 
 __all__ = ["Quantize"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Quantize:
+class Quantize(Selective):
     """Round weights, and activations if asked, to a number format.
 
     Attributes:

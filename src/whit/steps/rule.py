@@ -1,17 +1,22 @@
 """Rules: other settings for some layers than a step has for the rest."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from whit.errors import PlanError
 from whit.steps.checks import check_pattern
 
-if TYPE_CHECKING:
-    from whit.steps.factorize import Factorize
-    from whit.steps.prune import Prune
-    from whit.steps.quantize import Quantize
+__all__ = ["Rule", "Selective", "check_rules"]
 
-__all__ = ["Rule", "check_rules"]
+
+class Selective:
+    """A step that may have other settings for some layers.
+
+    Attributes:
+        rules: The first that matches a layer wins.
+    """
+
+    __slots__ = ()
+    rules: tuple["Rule", ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +29,7 @@ class Rule:
     """
 
     layers: str
-    use: "Prune | Factorize | Quantize | None" = None
+    use: Selective | None = None
 
     def __post_init__(self) -> None:
         check_pattern(self.layers, f"Rule(layers={self.layers!r})")
@@ -32,7 +37,7 @@ class Rule:
             raise PlanError(f"Rule(layers={self.layers!r}): the settings of a rule cannot have rules of their own")
 
 
-def check_rules(step: "Prune | Factorize | Quantize") -> None:
+def check_rules(step: Selective) -> None:
     """Raise ``PlanError`` for a rule of another kind than its step."""
     for rule in step.rules:
         if rule.use is not None and type(rule.use) is not type(step):

@@ -6,19 +6,17 @@ from dataclasses import replace
 from typing import TypeVar
 
 from whit.errors import PlanError, listed
-from whit.steps.factorize import Factorize
-from whit.steps.prune import Prune
-from whit.steps.quantize import Quantize
+from whit.steps.rule import Selective
 
 __all__ = ["setting", "settings"]
 
-_Selective = TypeVar("_Selective", bound=Prune | Factorize | Quantize)
+_Selective = TypeVar("_Selective", bound=Selective)
 
 
 def setting(step: _Selective, layer: str) -> _Selective | None:
     """The settings that a step has for a layer, without rules; None where a rule leaves it out.
 
-    >>> from whit import Rule
+    >>> from whit import Quantize, Rule
     >>> setting(Quantize(rules=(Rule(layers="head"),)), "head") is None
     True
     """
@@ -32,7 +30,7 @@ def settings(step: _Selective, layers: Sequence[str]) -> dict[str, _Selective]:
     Raises:
         PlanError: A rule matches no layer.
 
-    >>> from whit import Int, Rule
+    >>> from whit import Int, Quantize, Rule
     >>> rules = (Rule(layers="head"), Rule(layers="b.*", use=Quantize(weights=Int(bits=4))))
     >>> chosen = settings(Quantize(rules=rules), ["a", "b1", "b2", "head"])
     >>> {name: use.weights.name for name, use in chosen.items()}

@@ -46,7 +46,7 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     """Write ``module`` to ``path``, with a free batch size, inputs ``input`` (``input_0``, ...) and ``output``.
 
     Raises:
-        ModelError: The exporter cannot translate the module.
+        ModelError: The exporter cannot translate the module, or the module has but one batch size.
     """
     names = ["input"] if len(examples) == 1 else [f"input_{place}" for place in range(len(examples))]
     batch = torch.export.Dim("batch")
@@ -80,6 +80,7 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     )
     optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
+    _check_batch(model, module)
     drop_zeros_(model)
     fold_(model)
     tidy_(model, prefix="network.")
@@ -89,6 +90,18 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     shorten_(model, stored | {one.name for one in model.graph.initializer if one.name in values})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _check_batch(model: onnx.ModelProto, module: nn.Module) -> None:
+    """Raise ``ModelError`` for a graph that is right for batches of one size only."""
+    for one in model.graph.input:
+        first = one.type.tensor_type.shape.dim[0]
+        if first.HasField("dim_value"):
+            raise ModelError(
+                f"{type(module).__name__} exports for batches of {first.dim_value} alone: its forward pass makes a "
+                f"plain number of the batch size of {one.name}, as len(x) does; write x.shape[0] there, or -1 in a "
+                "reshape"
+            )
 
 
 def _rounded_activation(x: Any, scale: Any, zero_point: Any, block: int, low: int, high: int) -> Any:
