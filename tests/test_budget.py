@@ -18,8 +18,11 @@ times = st.none() | st.floats(1e-6, 1e6)
 SPENT = Spent(drop=0.004, relative_drop=0.005, bytes=1000, latency_ms=1.0, macs=500)
 
 
-@given(shares, shares, counts, times, counts, times | st.sampled_from([60.0, 3600.0]), st.sampled_from(FIGURES))
-def test_a_budget_is_read_back_from_its_text(drop, relative, size, latency, macs, seconds, minimize):
+moments = times | st.sampled_from([60.0, 3600.0])
+
+
+@given(shares, shares, counts, times, counts, counts, moments, st.sampled_from(FIGURES))
+def test_a_budget_is_read_back_from_its_text(drop, relative, size, latency, macs, memory, seconds, minimize):
     try:
         budget = Budget(
             drop=drop,
@@ -27,6 +30,7 @@ def test_a_budget_is_read_back_from_its_text(drop, relative, size, latency, macs
             bytes=size,
             latency_ms=latency,
             macs=macs,
+            memory=memory,
             seconds=seconds,
             minimize=minimize,
         )
@@ -43,6 +47,7 @@ def test_a_budget_is_read_back_from_its_text(drop, relative, size, latency, macs
         ("drop <= 1%, minimize = latency", Budget(relative_drop=0.01, minimize="latency")),
         ("bytes<=240KB", Budget(bytes=240_000, minimize="drop")),
         ("bytes<=1.5kb,latency<=200us", Budget(bytes=1500, latency_ms=0.2)),
+        ("drop<=1%, memory<=50MB, minimize=memory", Budget(relative_drop=0.01, memory=50_000_000, minimize="memory")),
         ("macs<=20M, time<=60min", Budget(macs=20_000_000, seconds=3600)),
         ("drop<=0%, time<=1.5h, minimize=macs", Budget(relative_drop=0.0, seconds=5400, minimize="macs")),
     ],
@@ -61,8 +66,8 @@ def test_a_budget_is_taken_as_it_is():
     [
         ("", "'' is not a limit; a budget reads drop<=1%, bytes<=240KB"),
         ("small", "'small' is not a limit"),
-        ("size<=3KB", "a budget knows no 'size', but drop, bytes, latency, macs, time, minimize"),
-        ("memory<=3KB", "a budget knows no 'memory'"),
+        ("size<=3KB", "a budget knows no 'size', but drop, bytes, latency, macs, memory, time, minimize"),
+        ("memory<=1.5", "memory is a count, and 1.5 is no whole number"),
         ("bytes=3KB", "limits are written with <="),
         ("minimize<=bytes", "minimize with ="),
         ("bytes<=much", "'much' is not a number with a unit"),
@@ -70,9 +75,9 @@ def test_a_budget_is_taken_as_it_is():
         ("bytes<=3ms", "the unit of bytes is one of none, 'B', 'KB', 'MB', 'GB', not ms"),
         ("latency<=3", "the unit of latency is one of 'us', 'ms', 's', not none"),
         ("drop<=3KB", "the unit of drop is one of '%', 'pt', none"),
-        ("bytes<=1.5", "bytes are counted, and 1.5 is no whole number"),
+        ("bytes<=1.5", "bytes is a count, and 1.5 is no whole number"),
         ("bytes<=3KB, bytes<=4KB", "speaks of bytes twice"),
-        ("drop<=1%, minimize=size", "choose one of drop, bytes, latency, macs"),
+        ("drop<=1%, minimize=size", "choose one of drop, bytes, latency, macs, memory"),
         ("drop<=1e999", "nothing keeps to that"),
         ("bytes<=0", r"Budget\(bytes=0\): nothing keeps to that; it is 1 or more"),
         ("latency<=0ms", "it is a positive number"),

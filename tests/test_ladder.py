@@ -36,7 +36,8 @@ def costs(candidate):
     size = round(1000 + 10_000 * candidate.keep**0.7 * bits)
     latency = candidate.ranks * candidate.depth * candidate.keep**0.6 * (0.5 if candidate.integers else 1.0)
     macs = round(1e6 * candidate.keep * candidate.depth * candidate.ranks)
-    return Spent(drop=drop, relative_drop=drop, bytes=size, latency_ms=latency, macs=macs)
+    memory = round(1e6 * candidate.keep * (0.5 if candidate.integers else 1.0))
+    return Spent(drop=drop, relative_drop=drop, bytes=size, latency_ms=latency, macs=macs, memory=memory)
 
 
 def seconds(candidate):
@@ -121,6 +122,14 @@ def test_for_latency_it_is_the_cut_that_is_tuned():
     assert chosen.integers
     assert chosen.keep < 0.5
     assert 0.4 * 0.01 < spent.drop <= 0.01
+
+
+def test_for_memory_networks_are_cut_and_run_in_integers():
+    budget = Budget.of("drop<=1%, minimize=memory")
+    chosen, spent = best(tried(climb(budget)[0]), budget)
+    assert chosen.integers
+    assert spent.memory < 0.25e6
+    assert spent.drop <= 0.01
 
 
 def test_a_limit_of_bytes_with_the_least_drop_is_kept():

@@ -38,7 +38,7 @@ LAYERS = (
     ("store", "learning", "in_front"),
     ("runtime",),
     ("torch", "jax.replay"),
-    ("decide", "measure", "frontends", "synthetic"),
+    ("decide", "measure", "peak", "frontends", "synthetic"),
     ("sensitivity", "equalize", "scoring", "budget", "digests", "watch", "footprint"),
     ("pruning", "compensating"),
     ("channels", "weights_only"),

@@ -16,10 +16,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import whit
 from whit.metrics import Accuracy
 from whit.search import search
+from whit.searched import print_found
 from whit.toml import loads
 from whit.trials import RECORD, TRIALS
 from whit.workers import Processes
@@ -82,6 +84,18 @@ def test_the_chosen_plan_gives_the_same_file_by_itself(found, net, data):
     finally:
         torch.set_num_threads(threads)
     assert again.file == found.best.file
+
+
+def test_memory_is_measured_of_all_that_is_tried_and_of_what_is_delivered(net, data):
+    found = search(net, "drop<=3pt, memory<=1GB, minimize=memory", data=data, trials=3, seed=3)
+    assert found.missed == {}
+    assert all(0 < point.spent.memory < 10**9 for point in found.front)
+    assert found.chosen.spent.memory == min(point.spent.memory for point in found.front)
+    console = Console(record=True, width=200)
+    print_found(found, console)
+    shown = console.export_text()
+    assert "peak memory" in shown  # of the original and of the best, on the test samples
+    assert f"{found.best.after.memory / 1e6:.3g} MB" in shown
 
 
 class Watched(Accuracy):

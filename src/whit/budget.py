@@ -13,8 +13,10 @@ from whit.metrics import Metric
 
 __all__ = ["Budget", "Figure", "Spent", "dropped", "spent"]
 
-Figure = Literal["drop", "bytes", "latency", "macs"]
-FIGURES: tuple[Figure, ...] = ("drop", "bytes", "latency", "macs")
+Figure = Literal["drop", "bytes", "latency", "macs", "memory"]
+FIGURES: tuple[Figure, ...] = ("drop", "bytes", "latency", "macs", "memory")
+_FIELDS = {"bytes": "bytes", "latency": "latency_ms", "macs": "macs", "memory": "memory"}
+"""What a budget and what is spent call these."""
 
 _LEAST_DROP = 0.01
 """Share of the original's quality in which a drop beyond none at all is counted."""
@@ -30,6 +32,7 @@ class Spent:
         bytes: Of the ``.whit`` file.
         latency_ms: One sample.
         macs: Multiply-accumulates for one sample.
+        memory: Bytes of the peak, see ``whit.peak``; None where the budget does not speak of it.
     """
 
     drop: float
@@ -37,6 +40,7 @@ class Spent:
     bytes: int
     latency_ms: float
     macs: int
+    memory: int | None = None
 
 
 def spent(metric: Metric, before: Figures, after: Figures) -> Spent:
@@ -48,6 +52,7 @@ def spent(metric: Metric, before: Figures, after: Figures) -> Spent:
         bytes=after.bytes,
         latency_ms=after.latency_ms.median,
         macs=after.macs,
+        memory=after.memory,
     )
 
 
@@ -68,24 +73,23 @@ def dropped(metric: Metric, before: float, after: float) -> tuple[float, float]:
 class Budget:
     """Limits that a compressed network keeps to, and the figure that is to be least under them.
 
-    Peak memory is no part of it: ONNX Runtime plans its own, and what a process takes beside the network depends on
-    what else it did, so that no figure could be told honestly.
-
     Attributes:
         drop: Most that the quality may fall, in units of the metric: 0.005 for half a point of accuracy.
         relative_drop: The same as a share of the original's quality, instead of ``drop``.
         bytes: Most bytes of the ``.whit`` file.
         latency_ms: Most milliseconds for one sample in ONNX Runtime, with the threads that a result is measured with.
         macs: Most multiply-accumulates for one sample.
+        memory: Most bytes by which opening and running the file raises the peak of a process in ONNX Runtime, with one
+            sample at a time.
         seconds: Most time that the search may take.
-        minimize: What is to be least: ``"drop"``, ``"bytes"``, ``"latency"`` or ``"macs"``. None takes the bytes where
-            a drop is allowed, else the drop.
+        minimize: What is to be least: ``"drop"``, ``"bytes"``, ``"latency"``, ``"macs"`` or ``"memory"``. None takes
+            the bytes where a drop is allowed, else the drop.
 
     Raises:
         PlanError: A limit that nothing keeps to, or limits that say nothing about what is to be least.
 
-    >>> Budget.of("drop<=0.5pt, latency<=2ms, time<=60min")
-    Budget(drop=0.005, relative_drop=None, bytes=None, latency_ms=2.0, macs=None, seconds=3600.0, minimize='bytes')
+    >>> Budget.of("drop<=0.5pt, latency<=2ms, time<=60min") == Budget(drop=0.005, latency_ms=2.0, seconds=3600.0)
+    True
     >>> str(Budget(relative_drop=0.01, bytes=240_000, minimize="latency"))
     'drop<=1%, bytes<=240KB, minimize=latency'
     """
@@ -95,13 +99,14 @@ class Budget:
     bytes: int | None = None
     latency_ms: float | None = None
     macs: int | None = None
+    memory: int | None = None
     seconds: float | None = None
     minimize: Figure | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self)[:-1]:
             value = getattr(self, field.name)
-            least = 0 if "drop" in field.name else 1 if field.name in ("bytes", "macs") else None
+            least = 0 if "drop" in field.name else 1 if field.name in ("bytes", "macs", "memory") else None
             if value is not None and not (isfinite(value) and (value > 0 if least is None else value >= least)):
                 needed = "a positive number" if least is None else f"{least} or more"
                 raise PlanError(f"Budget({field.name}={value}): nothing keeps to that; it is {needed}")
@@ -120,10 +125,10 @@ class Budget:
                 f"a budget with minimize={self.minimize} needs a limit for the drop, or a network that knows nothing "
                 "would be the best: add drop<=1% or drop<=0.5pt"
             )
-        if self.minimize == "drop" and self.bytes is self.latency_ms is self.macs is None:
+        if self.minimize == "drop" and self.bytes is self.latency_ms is self.macs is self.memory is None:
             raise PlanError(
-                "a budget with minimize=drop and no limit for bytes, latency or macs is met by the original network; "
-                "say what it may cost, such as bytes<=240KB, or allow a drop, such as drop<=1%"
+                "a budget with minimize=drop and no limit for bytes, latency, macs or memory is met by the original "
+                "network; say what it may cost, such as bytes<=240KB, or allow a drop, such as drop<=1%"
             )
 
     @classmethod
@@ -131,8 +136,8 @@ class Budget:
         """The budget that a text such as ``"drop<=1%, bytes<=240KB, minimize=latency"`` describes, or one as it is.
 
         ``drop`` is a share of the original's quality in ``%``, points (hundredths of the metric's unit) in ``pt``, or a
-        plain number in the metric's unit. Others are ``bytes`` (B, KB, MB, GB, in powers of 1000), ``latency`` (us, ms,
-        s), ``macs`` (K, M, G) and ``time`` (s, min, h).
+        plain number in the metric's unit. Others are ``bytes`` and ``memory`` (B, KB, MB, GB, in powers of 1000),
+        ``latency`` (us, ms, s), ``macs`` (K, M, G) and ``time`` (s, min, h).
 
         Raises:
             PlanError: It is not one.
@@ -159,6 +164,7 @@ class Budget:
             ("bytes", lambda size: _in_units(size, _BYTES), self.bytes),
             ("latency", lambda time: f"{_plain(time)}ms", self.latency_ms),
             ("macs", lambda count: _in_units(count, _COUNTS), self.macs),
+            ("memory", lambda size: _in_units(size, _BYTES), self.memory),
             (
                 "time",
                 lambda time: f"{_plain(time)}s" if time % 60 or time > 1e9 else f"{_plain(time / 60)}min",
@@ -169,9 +175,19 @@ class Budget:
 
     def least(self, found: Spent) -> float:
         """The figure that is to be as small as can be."""
-        return {"drop": found.drop, "bytes": found.bytes, "latency": found.latency_ms, "macs": found.macs}[
-            self.minimize or "drop"
-        ]
+        value = getattr(found, _FIELDS.get(self.minimize or "drop", "drop"))
+        assert value is not None  # whoever measures asks counts()
+        return float(value)
+
+    def counts(self, figure: Figure) -> bool:
+        """Whether a figure is limited or to be least.
+
+        >>> budget = Budget.of("drop<=1%, latency<=2ms, minimize=bytes")
+        >>> [name for name in ("bytes", "latency", "macs", "memory") if budget.counts(name)]
+        ['bytes', 'latency']
+        """
+        names = ("drop", "relative_drop") if figure == "drop" else (_FIELDS[figure],)
+        return self.minimize == figure or any(getattr(self, name) is not None for name in names)
 
     def missed(self, found: Spent) -> dict[str, float]:
         """The limits that a network does not keep to, and by how much in the limit's own unit; empty if it does.
@@ -181,7 +197,7 @@ class Budget:
         {'drop': 0.015, 'bytes': 60}
         """
         over: dict[str, float] = {}
-        for name in ("drop", "relative_drop", "bytes", "latency_ms", "macs"):
+        for name in ("drop", "relative_drop", *_FIELDS.values()):
             limit, value = getattr(self, name), getattr(found, name)
             if limit is not None and not value <= limit:
                 over[name] = value - limit
@@ -207,10 +223,11 @@ _UNITS = {
     "bytes": _Unit("bytes", True, {"": 0, **_BYTES}),
     "latency": _Unit("latency_ms", False, {"us": -3, "ms": 0, "s": 3}),
     "macs": _Unit("macs", True, _COUNTS),
+    "memory": _Unit("memory", True, {"": 0, **_BYTES}),
 }
 _DROPS = {"%": ("relative_drop", -2), "pt": ("drop", -2), "": ("drop", 0)}
 _TIMES = {"s": 1, "min": 60, "h": 3600}
-_EXAMPLE = "a budget reads drop<=1%, bytes<=240KB, latency<=2ms, macs<=20M, time<=60min, minimize=bytes"
+_EXAMPLE = "a budget reads drop<=1%, bytes<=240KB, latency<=2ms, macs<=20M, memory<=50MB, time<=60min, minimize=bytes"
 _PART = re.compile(r"(\w+)\s*(<=|=)\s*(.+)")
 _AMOUNT = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z%]*)")
 
@@ -248,7 +265,7 @@ def _limit(name: str, number: Decimal, unit: str, part: str) -> tuple[str, Any]:
     field, whole, units = _UNITS[name]
     value = number.scaleb(units[unit])
     if whole and value != value.to_integral_value():
-        raise PlanError(f"{part!r}: {name} are counted, and {value} is no whole number")
+        raise PlanError(f"{part!r}: {name} is a count, and {value} is no whole number")
     return field, int(value) if whole else float(value)
 
 

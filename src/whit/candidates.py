@@ -115,7 +115,7 @@ class Family:
         loss: What trainings make small.
         target: Where the network will run.
         priced: Whether bytes count, so that a bit has a price.
-        timed: Whether latency counts, so that activations may be integers.
+        timed: Whether latency or memory counts, so that activations may be integers.
         cuts: Whether channels can be cut.
         shortens: Whether residual branches may be left out.
         factors: Whether products of smaller weights may stand for layers.
@@ -144,12 +144,12 @@ class Family:
     @classmethod
     def of(cls, budget: Budget, loss: Loss, target: Target, seed: int, graph: Graph | None = None) -> "Family":
         """The family in which a budget's networks are, as far as a network of this graph can be."""
-        timed = budget.minimize == "latency" or budget.latency_ms is not None
-        fewer = timed or budget.minimize == "macs" or budget.macs is not None
+        timed = budget.counts("latency") or budget.counts("memory")
+        fewer = timed or budget.counts("macs")
         return cls(
             loss=loss,
             target=target,
-            priced=budget.minimize == "bytes" or budget.bytes is not None,
+            priced=budget.counts("bytes"),
             timed=timed,
             shortens=fewer and graph is not None and bool(residuals(graph)),
             factors=graph is not None and _mostly_linear(graph),

@@ -116,7 +116,7 @@ def compress(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Look for the plan: 'drop<=1%, bytes<=240KB, latency<=2ms, macs<=20M, minimize=bytes'. A search that "
+            help="Look for the plan: 'drop<=1%, bytes<=240KB, latency<=2ms, macs<=20M, memory<=50MB, minimize=bytes'. A search that "
             "was stopped goes on in --out."
         ),
     ] = None,

@@ -49,6 +49,7 @@ class Judge:
             bytes=outcome.bytes,
             latency_ms=outcome.latency_ms,
             macs=outcome.macs,
+            memory=outcome.memory,
         )
 
     def _reference(self, candidate: Candidate) -> float:

@@ -57,6 +57,8 @@ class Figures:
         macs: Multiply-accumulates for one sample.
         latency_ms: One sample, in ONNX Runtime.
         quality: The metric on the test data, from outputs of ONNX Runtime.
+        memory: Bytes by which the file raises the peak of a process that opens and runs it (``whit.peak``); None where
+            nothing asked for it.
     """
 
     parameters: int
@@ -66,6 +68,7 @@ class Figures:
     macs: int
     latency_ms: Latency
     quality: float
+    memory: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

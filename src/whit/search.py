@@ -24,8 +24,10 @@ from whit.judging import Judge
 from whit.ladder import Ladder
 from whit.metrics import Metric, named
 from whit.network import Network
+from whit.peak import check_measurable, peak_memory
 from whit.progress import Progress
 from whit.proposing import check_optuna
+from whit.result import Result
 from whit.runtime import load, open_onnx
 from whit.seen import Seen
 from whit.standing import Standing, indifferent, price_of_a_bit, standing
@@ -101,6 +103,8 @@ def search(
         WorkersError: Workers cannot be reached, or die again and again.
     """
     check_optuna()
+    if Budget.of(budget).counts("memory"):
+        check_measurable()
     if trials is not None and trials < 1:
         raise PlanError(f"search(trials={trials}): it takes at least one to find anything")
     given = _Given(
@@ -285,20 +289,28 @@ class _Search:
             if made is None:
                 raise OutOfTime
             outcome, file = made
-            yield trial, replace(outcome, latency_ms=self._latency(file)) if file else outcome, file
+            yield trial, self._run(outcome, file) if file else outcome, file
 
-    def _latency(self, file: bytes) -> float:
-        """One sample, as at the start of the search: what the original takes now tells how the machine has changed."""
-        given = self.given
+    def _run(self, outcome: Outcome, file: bytes) -> Outcome:
+        """What came of a trial, with what its file takes to run."""
         with TemporaryDirectory(prefix="whit-") as folder:
             path = Path(folder) / "model.whit"
             path.write_bytes(file)
-            sessions = [
-                open_onnx(self.record.folder / _ORIGINAL, threads=given.threads),
-                load(path, threads=given.threads),
-            ]
-        original, found = measure.latencies(sessions, self.choosing.test.take(slice(0, 1))[0], seconds=_TIMING)
+            memory = self._memory(path) if self.given.budget.counts("memory") else None
+            return replace(outcome, latency_ms=self._latency(path), memory=memory)
+
+    def _latency(self, path: Path) -> float:
+        """One sample, as at the start of the search: what the original takes now tells how the machine has changed."""
+        threads = self.given.threads
+        sessions = [open_onnx(self.record.folder / _ORIGINAL, threads=threads), load(path, threads=threads)]
+        original, found = measure.latencies(sessions, self._sample(), seconds=_TIMING)
         return self.stands.latency_ms * found.median / original.median
+
+    def _memory(self, path: Path) -> int:
+        return peak_memory(path, self._sample(), threads=self.given.threads)
+
+    def _sample(self) -> tuple[Array, ...]:
+        return self.choosing.test.take(slice(0, 1))[0]
 
     def _judge(self, rounds: Sequence[Round]) -> Judge:
         known_by_heart = self.given.data.validation is None
@@ -346,6 +358,8 @@ class _Search:
             profile=given.profile,
             progress=given.progress,
         )
+        if given.budget.counts("memory"):
+            result = self._with_memory(result)
         self._note()
         return Found(
             best=result,
@@ -358,6 +372,16 @@ class _Search:
             failures=tuple(failures),
             seconds=self.record.seconds,
         )
+
+    def _with_memory(self, result: Result[Any]) -> Result[Any]:
+        """A result whose figures say how much memory they take."""
+        with TemporaryDirectory(prefix="whit-") as folder:
+            files = Path(folder) / "before.onnx", Path(folder) / "after.whit"
+            for path, content in zip(files, (result.original_onnx, result.file), strict=True):
+                path.write_bytes(content)
+            before, after = map(self._memory, files)
+        figures = {"before": replace(result.before, memory=before), "after": replace(result.after, memory=after)}
+        return replace(result, **figures)
 
 
 def _point(trial: Trial, cost: Spent) -> Point:

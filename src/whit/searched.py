@@ -67,7 +67,8 @@ def print_found(found: Found[Any], console: Console | None = None) -> None:
     console = console or Console()
     metric = found.best.metric
     console.print(f"{found.trials} plans tried for {found.budget}; on the validation samples:", highlight=False)
-    shown = plain_table("bytes", "ms a sample", "MACs", f"{metric.name} lost", "")
+    memory = ("memory",) if found.budget.counts("memory") else ()
+    shown = plain_table("bytes", "ms a sample", "MACs", *memory, f"{metric.name} lost", "")
     for place, point in enumerate(found.front, 1):
         shown.add_row(str(place), *_cells(point, metric), _remark(point, found))
     console.print(shown)
@@ -77,9 +78,10 @@ def print_found(found: Found[Any], console: Console | None = None) -> None:
         console.print(Text(line))
 
 
-def _cells(point: Point, metric: Metric) -> tuple[str, str, str, str]:
+def _cells(point: Point, metric: Metric) -> list[str]:
     spent = point.spent
-    return f"{spent.bytes:,}", f"{spent.latency_ms:.3f}", f"{spent.macs:,}", _drop(spent, metric)
+    memory = [] if spent.memory is None else [bytes_text(spent.memory)]
+    return [f"{spent.bytes:,}", f"{spent.latency_ms:.3f}", f"{spent.macs:,}", *memory, _drop(spent, metric)]
 
 
 def _drop(spent: Spent, metric: Metric) -> str:
@@ -116,5 +118,6 @@ def _over(missed: Any) -> str:
         "bytes": lambda over: f"the bytes by {bytes_text(int(over))}",
         "latency_ms": lambda over: f"the latency by {over:.3g} ms",
         "macs": lambda over: f"the MACs by {int(over):,}",
+        "memory": lambda over: f"the peak memory by {bytes_text(int(over))}",
     }
     return " and ".join(units[name](over) for name, over in missed.items())

@@ -95,6 +95,9 @@ def _rows(result: Result[Any]) -> list[Row]:
         ("MACs", before.macs, after.macs),
     ):
         rows.append((name, f"{old:,}", f"{new:,}", ratio(old, new, "fewer", "more")))
+    if before.memory is not None and after.memory is not None:
+        change = ratio(before.memory, after.memory, "smaller", "larger")
+        rows.append(("peak memory", bytes_text(before.memory), bytes_text(after.memory), change))
     old, new = before.latency_ms, after.latency_ms
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
     rows.append(("ms a sample", f"{old.median:.3f}", f"{new.median:.3f}", ratio(old.median, new.median)))

@@ -38,6 +38,7 @@ class Outcome:
         bytes: Of the ``.whit`` file.
         macs: Multiply-accumulates for one sample.
         latency_ms: One sample, as measured beside the original at the start of the search.
+        memory: Bytes of the peak, where the budget speaks of it.
         skipped: What could not be pruned or quantized, and why.
         failure: Why there is no such network; the figures mean nothing then.
     """
@@ -47,6 +48,7 @@ class Outcome:
     bytes: int = 0
     macs: int = 0
     latency_ms: float = 0.0
+    memory: int | None = None
     skipped: tuple[Skipped, ...] = ()
     failure: str | None = None
 
