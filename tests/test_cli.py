@@ -47,7 +47,7 @@ def test_result_json_holds_every_figure(tiny_run: tuple[Path, str]) -> None:
     for key in ("before", "after"):
         figures = facts[key]
         assert figures.keys() == {
-            *("parameters", "nonzero", "bytes", "bytes_onnx", "macs", "latency_ms", "quality"),
+            *("parameters", "nonzero", "bytes", "bytes_onnx", "memory", "macs", "latency_ms", "quality"),
         }
         assert figures["latency_ms"]["low"] <= figures["latency_ms"]["median"] <= figures["latency_ms"]["high"]
     assert facts["parity"].keys() == {"max_abs", "mean_abs", "agreement"}

@@ -20,34 +20,35 @@ __all__ = ["bench", "print_bench"]
 
 
 def bench(folder: str | Path, *, threads: int | None = None, seconds: float = 5.0) -> dict[str, Any]:
-    """Time one sample through the networks in a run's folder, in turns.
+    """Time calls through the networks in a run's folder, in turns.
 
     Args:
         folder: Written by ``whit compress``; the original network is measured if ``--keep-original`` left it there.
-        threads: Of ONNX Runtime; by default as many as the run measured with.
+        threads: Of ONNX Runtime; by default as many as the run measured with. Calls take as many samples as it timed.
         seconds: About how long to measure.
 
     Returns:
         ``latency_ms`` by file, ``recorded_before`` (what the run measured of the original, or None where it was
-        measured again), ``threads``, ``versions`` and ``machine``.
+        measured again), ``threads``, ``batch``, ``versions`` and ``machine``.
 
     Raises:
         FileError: The folder is not one that a run left.
     """
     folder = Path(folder)
     facts = read_facts(folder)
-    threads = threads or int(facts.get("threads", 1))
+    threads, batch = threads or int(facts.get("threads", 1)), int(facts.get("batch", 1))
     network = read(folder / MODEL).onnx()
     sessions = {MODEL: runtime.Session(network, threads=threads, name=str(folder / MODEL))}
     for name in (ONNX, ORIGINAL):
         if (folder / name).exists():
             sessions[name] = runtime.open_onnx(folder / name, threads=threads)
-    times = measure.latencies(list(sessions.values()), _sample(network), seconds=seconds)
+    times = measure.latencies(list(sessions.values()), _call(network, batch), seconds=seconds)
     return {
         "folder": str(folder),
         "latency_ms": {name: asdict(time) for name, time in zip(sessions, times, strict=True)},
         "recorded_before": None if ORIGINAL in sessions else facts["before"]["latency_ms"],
         "threads": threads,
+        "batch": batch,
         "seconds": seconds,
         "versions": measure.versions(),
         "machine": measure.machine(),
@@ -60,7 +61,8 @@ def print_bench(found: dict[str, Any], console: Console | None = None) -> None:
     times = {name: measure.Latency(**time) for name, time in found["latency_ms"].items()}
     recorded = found["recorded_before"]
     original = times.get(ORIGINAL) or measure.Latency(**recorded)
-    made = plain_table(f"one sample, {found['threads']} thread(s)", "")
+    call = "one sample" if found["batch"] == 1 else f"{found['batch']} samples"
+    made = plain_table(f"{call}, {found['threads']} thread(s)", "")
     made.add_row("original" if recorded is None else "original (recorded)", latency_text(original), "")
     for name in (MODEL, ONNX):
         if name in times:
@@ -74,13 +76,13 @@ def print_bench(found: dict[str, Any], console: Console | None = None) -> None:
         console.print(Text(note))
 
 
-def _sample(network: bytes) -> tuple[Array, ...]:
-    """One sample of noise for each input of an ONNX model."""
+def _call(network: bytes, batch: int) -> tuple[Array, ...]:
+    """Samples of noise for each input of an ONNX model."""
     generator = np.random.default_rng(0)
     session: Any = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     inputs: list[Array] = []
     for item in session.get_inputs():
-        shape = [size if isinstance(size, int) else 1 for size in item.shape]
+        shape = [size if isinstance(size, int) else batch for size in item.shape]
         match item.type:
             case "tensor(float)":
                 inputs.append(generator.standard_normal(shape, np.float32))

@@ -30,7 +30,7 @@ class Spent:
         drop: How much worse it is than the original, in units of the metric; negative where it is better.
         relative_drop: The same as a share of the original's quality.
         bytes: Of the ``.whit`` file.
-        latency_ms: One sample.
+        latency_ms: One call.
         macs: Multiply-accumulates for one sample.
         memory: Bytes of the peak, see ``whit.peak``; None where the budget does not speak of it.
     """
@@ -77,10 +77,10 @@ class Budget:
         drop: Most that the quality may fall, in units of the metric: 0.005 for half a point of accuracy.
         relative_drop: The same as a share of the original's quality, instead of ``drop``.
         bytes: Most bytes of the ``.whit`` file.
-        latency_ms: Most milliseconds for one sample in ONNX Runtime, with the threads that a result is measured with.
+        latency_ms: Most milliseconds for a call in ONNX Runtime, with the threads and of as many samples (one, unless
+            more are asked for) as a result is measured with.
         macs: Most multiply-accumulates for one sample.
-        memory: Most bytes by which opening and running the file raises the peak of a process in ONNX Runtime, with one
-            sample at a time.
+        memory: Most bytes by which opening the file and such calls raise the peak of a process.
         seconds: Most time that the search may take.
         minimize: What is to be least: ``"drop"``, ``"bytes"``, ``"latency"``, ``"macs"`` or ``"memory"``. None takes
             the bytes where a drop is allowed, else the drop.

@@ -95,6 +95,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 _Threads = Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime when latency is measured.")]
+_Batch = Annotated[int, typer.Option(min=1, help="Samples of the calls of which latency is measured.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")]
 _Scale = Annotated[float | None, typer.Option(help="Images are multiplied by this first, e.g. 0.00392157 for bytes.")]
 _Mean = Annotated[str | None, typer.Option(help="Then subtracted: one number a channel, a,b,c.")]
@@ -116,8 +117,8 @@ def compress(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Look for the plan: 'drop<=1%, bytes<=240KB, latency<=2ms, macs<=20M, memory<=50MB, minimize=bytes'. A search that "
-            "was stopped goes on in --out."
+            help="Look for the plan: 'drop<=1%, bytes<=240KB, latency<=2ms, macs<=20M, memory<=50MB, minimize=bytes'. "
+            "A search that was stopped goes on in --out."
         ),
     ] = None,
     time: Annotated[
@@ -149,6 +150,7 @@ def compress(
     std: _Std = None,
     layout: _Layout = None,
     threads: _Threads = 1,
+    batch: _Batch = 1,
     profile: Annotated[
         Profile, typer.Option(help="small: fewest bytes; fast: up to 4 % more, read several times faster.")
     ] = Profile.SMALL,
@@ -168,6 +170,7 @@ def compress(
             "target": _target(target),
             "workers": _workers(workers, ray),
             "threads": threads,
+            "batch": batch,
             "profile": profile.value,
             "seed": seed,
         }
@@ -192,6 +195,7 @@ def compress(
             metric=quality,
             target=place,
             threads=threads,
+            batch=batch,
             profile=profile.value,
             progress=bars,
         )

@@ -47,6 +47,7 @@ def compress(
     data: Data | tuple[Array, Array],
     metric: str | Metric = "accuracy",
     threads: int = 1,
+    batch: int = 1,
     profile: Profile = "small",
     target: Target | None = None,
     teacher: Model | str | Path | None = None,
@@ -66,6 +67,7 @@ def compress(
             which a fifth is held out for testing.
         metric: ``"accuracy"``, ``"mae"``, ``"mse"`` or a ``whit.metrics.Metric``.
         threads: Of ONNX Runtime, when latency is measured.
+        batch: Samples of the calls that are timed.
         profile: How codes are stored: ``"small"``, or ``"fast"``, up to 4 % larger and read several times faster.
         target: Where the network will run: a plan with formats that are not supported there is refused, naming those
             that are. None checks nothing.
@@ -89,9 +91,10 @@ def compress(
     run = begin(
         model, plan, data=data, metric=metric, profile=profile, target=target, teacher=teacher, progress=progress
     )
-    run.workers, run.threads = workers, threads
+    run.workers, run.threads, run.batch = workers, threads, batch
+    run.data.test.call(batch)  # refused before anything long begins
     run.through(0, len(run.plan.steps), checkpoints)
-    return delivered(run, threads)
+    return delivered(run)
 
 
 def begin(
@@ -183,6 +186,7 @@ def finished(
     data: Data,
     metric: Metric,
     threads: int = 1,
+    batch: int = 1,
     profile: Profile = "small",
     progress: Progress | None = None,
 ) -> Result[Model]:
@@ -191,7 +195,8 @@ def finished(
     run.network.apply_(made.structure)
     run.network.apply_(made.values)
     run.ledger, run.skipped = made, list(skipped)
-    return delivered(run, threads)
+    run.threads, run.batch = threads, batch
+    return delivered(run)
 
 
 def _check(network: Network, plan: Plan, data: Data, metric: Metric) -> None:

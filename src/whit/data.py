@@ -102,6 +102,22 @@ class Samples:
             inputs[0] = self.images(inputs[0])
         return tuple(inputs), self.targets[places]
 
+    def call(self, batch: int) -> tuple[Array, ...]:
+        """Inputs of the first ``batch`` samples, for a call that is timed.
+
+        Raises:
+            DataError: There are not so many.
+
+        >>> [x.shape for x in Samples((np.zeros((9, 2)),), np.zeros(9)).call(4)]
+        [(4, 2)]
+        """
+        if not 1 <= batch <= len(self):
+            raise DataError(
+                f"calls of {batch} samples cannot be timed on the {self.name}, which has {len(self)}; give more, or "
+                "time calls of fewer"
+            )
+        return self.take(slice(0, batch))[0]
+
     def first(self, count: int) -> "Samples":
         """The first ``count``, or all where there are no more.
 

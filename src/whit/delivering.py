@@ -9,7 +9,6 @@ from typing import Any, cast
 from whit import measure, store
 from whit.ledger import Ledger
 from whit.measure import Figures, Latency, Parity
-from whit.progress import Progress
 from whit.ranks import Ranks
 from whit.result import Result
 from whit.run import Run
@@ -18,7 +17,7 @@ from whit.runtime import load, open_onnx
 __all__ = ["delivered"]
 
 
-def delivered(run: Run, threads: int) -> Result[Any]:
+def delivered(run: Run) -> Result[Any]:
     """The result of a run that has taken its last step: written to files, and measured on them.
 
     Under ``torchrun`` the first process measures for all.
@@ -27,7 +26,7 @@ def delivered(run: Run, threads: int) -> Result[Any]:
     def measured() -> dict[str, Any]:
         with TemporaryDirectory(prefix="whit-") as folder:
             files = _written(run, Path(folder))
-            before, after, floating, found = _figures(run, files, threads, run.progress)
+            before, after, floating, found = _figures(run, files)
             return {
                 "before": before,
                 "after": after,
@@ -46,7 +45,8 @@ def delivered(run: Run, threads: int) -> Result[Any]:
         ledger=run.ledger,
         metric=run.metric,
         skipped=tuple(run.skipped),
-        threads=threads,
+        threads=run.threads,
+        batch=run.batch,
         bits=tuple(run.bits),
         **Ranks.here().from_first(measured),
     )
@@ -80,10 +80,8 @@ def _written(run: Run, folder: Path) -> _Files:
     return files
 
 
-def _figures(
-    run: Run, files: _Files, threads: int, progress: Progress
-) -> tuple[Figures, Figures, Latency | None, Parity]:
-    test, metric = run.data.test, run.metric
+def _figures(run: Run, files: _Files) -> tuple[Figures, Figures, Latency | None, Parity]:
+    test, metric, progress, threads = run.data.test, run.metric, run.progress, run.threads
     targets = {"before": run.given.test.targets, "after": test.targets}
     before = open_onnx(files.before, threads=0)
     after = load(files.whit, threads=0)
@@ -98,7 +96,7 @@ def _figures(
     if files.floating is not None:
         single.append(open_onnx(files.floating, threads=threads))
     with progress.bar("timing", 1):
-        times = measure.latencies(single, test.take(slice(0, 1))[0])
+        times = measure.latencies(single, test.call(run.batch))
     figures: list[Figures] = []
     sizes = ((files.before, files.before), (files.whit, files.onnx))
     for network, key, (file, onnx), time in zip(

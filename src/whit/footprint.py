@@ -27,7 +27,7 @@ class Footprint:
     Attributes:
         network: Not changed.
         ledger: What was decided so far.
-        inputs: One sample, to time it on.
+        inputs: Of the call that is timed.
         about: What the file says about itself.
         profile: How the file's codes are stored.
         threads: Of ONNX Runtime.

@@ -55,7 +55,7 @@ class Figures:
         bytes: On disk: the ``.whit`` file, or the fp32 ONNX file of a network that was not compressed.
         bytes_onnx: The ONNX file on disk.
         macs: Multiply-accumulates for one sample.
-        latency_ms: One sample, in ONNX Runtime.
+        latency_ms: One call, in ONNX Runtime; of one sample, unless more were asked for.
         quality: The metric on the test data, from outputs of ONNX Runtime.
         memory: Bytes by which the file raises the peak of a process that opens and runs it (``whit.peak``); None where
             nothing asked for it.

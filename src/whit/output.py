@@ -128,6 +128,7 @@ def facts(result: Result[Any]) -> dict[str, Any]:
         "versions": measure.versions(),
         "machine": measure.machine(),
         "threads": result.threads,
+        "batch": result.batch,
         "seconds": result.seconds,
     }
     return cast(dict[str, Any], _finite(content))
@@ -178,6 +179,7 @@ def read_result(folder: str | Path) -> Result[None]:
             onnx=(folder / ONNX).read_bytes(),
             original_onnx=original.read_bytes() if original.exists() else b"",
             threads=content["threads"],
+            batch=content.get("batch", 1),
             bits=tuple(_layer_bits(one) for one in content.get("bits", ())),
             floating_ms=None if time is None else Latency(**time),
             floating_onnx=floating.read_bytes() if floating.exists() else b"",

@@ -36,6 +36,7 @@ class Result(Generic[Model]):
         onnx: The ``.onnx`` file's bytes.
         original_onnx: The bytes of the fp32 ``.onnx`` file that ``before`` was measured on.
         threads: Of ONNX Runtime, when latency was measured.
+        batch: Samples of the calls that were timed.
         floating_ms: Where activations are rounded, the time of the same network with nothing rounded: what integers
             have to be faster than.
         floating_onnx: That network's ``.onnx`` file.
@@ -54,6 +55,7 @@ class Result(Generic[Model]):
     onnx: bytes
     original_onnx: bytes
     threads: int
+    batch: int = 1
     bits: tuple[LayerBits, ...] = ()
     floating_ms: Latency | None = None
     floating_onnx: bytes = b""

@@ -62,6 +62,8 @@ class Run:
         given: The samples as they were given; ``data`` follows the outputs that the plan keeps.
         teacher: What trainings learn from; its outputs are those of the network.
         start: The parameters before the last training.
+        threads: Of ONNX Runtime, when latency is measured.
+        batch: Samples of the calls that are timed.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Run:
         self.original = original
         self.teacher = original
         self.workers: Workers | None = None
-        self.threads = 1
+        self.threads = self.batch = 1
         self.network = original.copy()
         self.given = self.data = data
         self.metric = metric
@@ -193,8 +195,9 @@ class Run:
 
     def _footprint(self) -> Footprint:
         """What the network takes now."""
-        sample = self.data.test.take(slice(0, 1))[0]
-        return Footprint(self.network, self.ledger, sample, self.about, self.profile, self.threads)
+        return Footprint(
+            self.network, self.ledger, self.data.test.call(self.batch), self.about, self.profile, self.threads
+        )
 
     def record(self, decisions: Sequence[Decision]) -> None:
         """Apply decisions, and note all but plain values, which stand when the last step is done."""

@@ -66,6 +66,7 @@ def search(
     teacher: Model | str | Path | None = None,
     workers: Workers | None = None,
     threads: int = 1,
+    batch: int = 1,
     profile: Profile = "small",
     trials: int | None = None,
     seed: int = 0,
@@ -90,7 +91,8 @@ def search(
         teacher: What trainings learn from, such as a larger network, with the inputs and outputs of ``model``. None
             takes the network that was given. A search with another teacher is another search.
         workers: Who does trials, ``Processes(2)`` say; None does them here. Every trial computes on one thread.
-        threads: Of ONNX Runtime, when latency is measured.
+        threads: Of ONNX Runtime, when latency and memory are measured.
+        batch: Samples of the calls of which latency and memory are measured.
         profile: As of ``compress``.
         trials: How many plans to try, at most.
         seed: Of all that is random.
@@ -116,6 +118,7 @@ def search(
         teacher=teacher,
         workers=workers or Workers(),
         threads=threads,
+        batch=batch,
         profile=profile,
         trials=trials,
         seed=seed,
@@ -146,6 +149,7 @@ class _Given:
     teacher: Any
     workers: Workers
     threads: int
+    batch: int
     profile: Profile
     trials: int | None
     seed: int
@@ -189,7 +193,16 @@ class _Search:
         path = self.record.folder / _ORIGINAL
         if text is not None and path.exists():
             return Standing(**json.loads(text))
-        found = standing(self.original, self.choosing, given.metric, given.budget, path, given.threads, self.watch)
+        found = standing(
+            self.original,
+            self.choosing,
+            given.metric,
+            given.budget,
+            path,
+            self.watch,
+            threads=given.threads,
+            batch=given.batch,
+        )
         self.record.remember("standing", json.dumps(asdict(found)))
         return found
 
@@ -303,14 +316,14 @@ class _Search:
         """One sample, as at the start of the search: what the original takes now tells how the machine has changed."""
         threads = self.given.threads
         sessions = [open_onnx(self.record.folder / _ORIGINAL, threads=threads), load(path, threads=threads)]
-        original, found = measure.latencies(sessions, self._sample(), seconds=_TIMING)
+        original, found = measure.latencies(sessions, self._call(), seconds=_TIMING)
         return self.stands.latency_ms * found.median / original.median
 
     def _memory(self, path: Path) -> int:
-        return peak_memory(path, self._sample(), threads=self.given.threads)
+        return peak_memory(path, self._call(), threads=self.given.threads)
 
-    def _sample(self) -> tuple[Array, ...]:
-        return self.choosing.test.take(slice(0, 1))[0]
+    def _call(self) -> tuple[Array, ...]:
+        return self.choosing.test.call(self.given.batch)
 
     def _judge(self, rounds: Sequence[Round]) -> Judge:
         known_by_heart = self.given.data.validation is None
@@ -355,6 +368,7 @@ class _Search:
             data=given.data,
             metric=given.metric,
             threads=given.threads,
+            batch=given.batch,
             profile=given.profile,
             progress=given.progress,
         )
@@ -405,6 +419,7 @@ def _identity(given: _Given, original: Network, teacher: Network | None) -> dict
         "target": f"{given.target.runtime} {sorted(given.target.features)}",
         "profile": given.profile,
         "threads": str(given.threads),
+        "batch": str(given.batch),
         "seed": str(given.seed),
         "versions": json.dumps(measure.versions(), sort_keys=True),
     }

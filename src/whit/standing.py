@@ -39,7 +39,7 @@ class Standing:
 
     Attributes:
         quality: On the validation samples, in ONNX Runtime.
-        latency_ms: One sample.
+        latency_ms: One call.
         macs: Multiply-accumulates for one sample.
         bytes: Of its ``.onnx`` file.
         sample: Seconds that ONNX Runtime takes for one sample in a batch.
@@ -53,9 +53,17 @@ class Standing:
 
 
 def standing(
-    original: Network, data: Data, metric: Metric, budget: Budget, path: Path, threads: int, progress: Progress
+    original: Network,
+    data: Data,
+    metric: Metric,
+    budget: Budget,
+    path: Path,
+    progress: Progress,
+    *,
+    threads: int = 1,
+    batch: int = 1,
 ) -> Standing:
-    """Measure the original, whose ``.onnx`` file is left at ``path``.
+    """Measure the original, whose ``.onnx`` file is left at ``path``; its latency in calls of ``batch`` samples.
 
     Raises:
         DataError: The metric cannot be used, or the samples are too few to see the drop that is allowed.
@@ -69,7 +77,7 @@ def standing(
     _check_resolution(metric, quality, len(data.test), budget)
     session = open_onnx(path, threads=threads)
     with progress.bar("timing the original", 1):
-        [latency] = measure.latencies([session], data.test.take(slice(0, 1))[0], seconds=1.0)
+        [latency] = measure.latencies([session], data.test.call(batch), seconds=1.0)
     return Standing(
         quality=quality,
         latency_ms=latency.median,

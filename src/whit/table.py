@@ -100,7 +100,8 @@ def _rows(result: Result[Any]) -> list[Row]:
         rows.append(("peak memory", bytes_text(before.memory), bytes_text(after.memory), change))
     old, new = before.latency_ms, after.latency_ms
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
-    rows.append(("ms a sample", f"{old.median:.3f}", f"{new.median:.3f}", ratio(old.median, new.median)))
+    call = "ms a sample" if result.batch == 1 else f"ms for {result.batch} samples"
+    rows.append((call, f"{old.median:.3f}", f"{new.median:.3f}", ratio(old.median, new.median)))
     rows.append((f"  {threads}, 5-95 %", _range(old), _range(new), ""))
     return rows
 

@@ -37,7 +37,7 @@ class Outcome:
         quality: Of the ``.whit`` file on the validation samples.
         bytes: Of the ``.whit`` file.
         macs: Multiply-accumulates for one sample.
-        latency_ms: One sample, as measured beside the original at the start of the search.
+        latency_ms: One call, as measured beside the original at the start of the search.
         memory: Bytes of the peak, where the budget speaks of it.
         skipped: What could not be pruned or quantized, and why.
         failure: Why there is no such network; the figures mean nothing then.

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import whit
+from whit import measure
 from whit.data import Data
 from whit.distill import Distill
 from whit.plan import Plan
 from whit.steps import Finetune, FoldBatchNorm, Prune, Quantize, Rule
+from whit.table import table
 
 BYTE = whit.Int(bits=8, symmetric=False, per="tensor")
 SAFE = whit.Int(bits=8, reduce_range=True)
@@ -345,3 +347,25 @@ def test_a_transformer_computes_in_the_runtime_what_it_computes_in_torch(activat
     inside = "its input is made inside a call of the framework, so its activations stay in floating point"
     skipped = [(one.layer, one.reason) for one in result.skipped]
     assert skipped == ([] if activations is None else [("layer.self_attn.out_proj", inside)])
+
+
+def test_latency_is_that_of_calls_of_as_many_samples_as_are_asked_for(
+    net: Net, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[tuple[int, ...]] = []
+    real = measure.latencies
+
+    def seen(sessions: Any, inputs: Any, *, seconds: float = 0.1) -> list[measure.Latency]:
+        timed.append(inputs[0].shape)
+        return real(sessions, inputs, seconds=0.1)
+
+    monkeypatch.setattr(measure, "latencies", seen)
+    result = whit.compress(net, Plan(FoldBatchNorm(), Quantize()), data=data, batch=6)
+    assert timed == [(6, 1, 8, 8)]
+    assert result.batch == 6
+    assert "ms for 6 samples" in list(table(result).columns[0].cells)
+
+
+def test_calls_of_more_samples_than_there_are_are_refused_before_anything_is_done(net: Net, data: Data) -> None:
+    with pytest.raises(whit.DataError, match="calls of 501 samples cannot be timed on the test data, which has 500"):
+        whit.compress(net, Quantize(), data=data, batch=501)

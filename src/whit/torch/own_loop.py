@@ -226,4 +226,5 @@ class Prepared:
         self.module.read()
         self._run.record(self._held.settle())
         self._run.through(self._place + 1, len(self._run.plan.steps))
-        return delivered(self._run, threads)
+        self._run.threads = threads
+        return delivered(self._run)
