@@ -19,9 +19,11 @@ import torch
 from rich.console import Console
 
 import whit
+from whit.export.openvino import OpenVino
 from whit.metrics import Accuracy
 from whit.search import search
 from whit.searched import print_found
+from whit.table import table
 from whit.toml import loads
 from whit.trials import RECORD, TRIALS
 from whit.workers import Processes
@@ -96,6 +98,27 @@ def test_memory_is_measured_of_all_that_is_tried_and_of_what_is_delivered(net, d
     shown = console.export_text()
     assert "peak memory" in shown  # of the original and of the best, on the test samples
     assert f"{found.best.after.memory / 1e6:.3g} MB" in shown
+
+
+def test_latency_is_that_in_the_runtime_of_the_target(net, data, monkeypatch):
+    pytest.importorskip("openvino", reason="pip install 'whit[openvino]'")
+    opened = []
+    real = OpenVino.open
+    monkeypatch.setattr(
+        OpenVino, "open", lambda self, path, *, threads: opened.append(path) or real(self, path, threads=threads)
+    )
+    found = search(
+        net, "drop<=3pt, minimize=latency", data=data, target=whit.Target.here("openvino"), trials=2, seed=3, batch=4
+    )
+    # The original once, the two trials, and at the end the best, timed and compared.
+    assert len(opened) == 5
+    assert (found.best.runtime, found.best.batch) == ("openvino", 4)
+    assert "ms for 4 samples, openvino" in list(table(found.best).columns[0].cells)
+
+
+def test_memory_in_another_runtime_is_refused(net, data):
+    with pytest.raises(whit.PlanError, match="memory, which is measured in ONNX Runtime, and the target is litert"):
+        search(net, "drop<=1%, memory<=1MB", data=data, target=whit.Target(runtime="litert"))
 
 
 class Watched(Accuracy):
@@ -281,7 +304,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in ("whit.search", "whit.trying", "whit.watch"):
+    for module in ("whit.searching", "whit.trying", "whit.watch"):
         monkeypatch.setattr(sys.modules[module], "time", clock)
     return clock
 

@@ -129,6 +129,7 @@ def facts(result: Result[Any]) -> dict[str, Any]:
         "machine": measure.machine(),
         "threads": result.threads,
         "batch": result.batch,
+        "runtime": result.runtime,
         "seconds": result.seconds,
     }
     return cast(dict[str, Any], _finite(content))
@@ -180,6 +181,7 @@ def read_result(folder: str | Path) -> Result[None]:
             original_onnx=original.read_bytes() if original.exists() else b"",
             threads=content["threads"],
             batch=content.get("batch", 1),
+            runtime=content.get("runtime", "onnx"),
             bits=tuple(_layer_bits(one) for one in content.get("bits", ())),
             floating_ms=None if time is None else Latency(**time),
             floating_onnx=floating.read_bytes() if floating.exists() else b"",

@@ -9,6 +9,7 @@ from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric
 from whit.mixing import LayerBits
 from whit.plan import Plan
+from whit.target import Runtime
 
 __all__ = ["Result"]
 
@@ -37,6 +38,7 @@ class Result(Generic[Model]):
         original_onnx: The bytes of the fp32 ``.onnx`` file that ``before`` was measured on.
         threads: Of ONNX Runtime, when latency was measured.
         batch: Samples of the calls that were timed.
+        runtime: In which latency was measured.
         floating_ms: Where activations are rounded, the time of the same network with nothing rounded: what integers
             have to be faster than.
         floating_onnx: That network's ``.onnx`` file.
@@ -56,6 +58,7 @@ class Result(Generic[Model]):
     original_onnx: bytes
     threads: int
     batch: int = 1
+    runtime: Runtime = "onnx"
     bits: tuple[LayerBits, ...] = ()
     floating_ms: Latency | None = None
     floating_onnx: bytes = b""

@@ -12,7 +12,7 @@ from whit.errors import OutputError, listed
 from whit.found import Found, Point
 from whit.metrics import Metric
 from whit.output import foreign, write_into
-from whit.search import FILES
+from whit.searching import FILES
 from whit.store import write_whole
 from whit.table import bytes_text, plain_table, print_result
 from whit.toml import dumps

@@ -59,11 +59,9 @@ def standing(
     budget: Budget,
     path: Path,
     progress: Progress,
-    *,
-    threads: int = 1,
-    batch: int = 1,
+    timed: Callable[[], float],
 ) -> Standing:
-    """Measure the original, whose ``.onnx`` file is left at ``path``; its latency in calls of ``batch`` samples.
+    """Measure the original, whose ``.onnx`` file is left at ``path``; ``timed`` tells its latency once it is there.
 
     Raises:
         DataError: The metric cannot be used, or the samples are too few to see the drop that is allowed.
@@ -75,12 +73,11 @@ def standing(
     quality = metric(outputs, data.test.targets)
     _check(metric, quality, outputs, data.test)
     _check_resolution(metric, quality, len(data.test), budget)
-    session = open_onnx(path, threads=threads)
     with progress.bar("timing the original", 1):
-        [latency] = measure.latencies([session], data.test.call(batch), seconds=1.0)
+        latency_ms = timed()
     return Standing(
         quality=quality,
-        latency_ms=latency.median,
+        latency_ms=latency_ms,
         macs=original.graph().macs(),
         bytes=path.stat().st_size,
         sample=sample,

@@ -101,6 +101,7 @@ def _rows(result: Result[Any]) -> list[Row]:
     old, new = before.latency_ms, after.latency_ms
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
     call = "ms a sample" if result.batch == 1 else f"ms for {result.batch} samples"
+    call += "" if result.runtime == "onnx" else f", {result.runtime}"
     rows.append((call, f"{old.median:.3f}", f"{new.median:.3f}", ratio(old.median, new.median)))
     rows.append((f"  {threads}, 5-95 %", _range(old), _range(new), ""))
     return rows
