@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 import whit
 from whit import Int, ModelError, Quantize
@@ -68,8 +70,25 @@ def convolutions() -> list[Any]:
     ]
 
 
+def transposed() -> list[Any]:
+    """Kernels, strides, pads before and after, and what is added at the end, which may reach beyond all windows."""
+    table = [(2, 2, [0, 0, 0, 0], 0), (4, 2, [1, 1, 1, 1], 0), (3, 2, [1, 1, 1, 1], 1), (3, 2, [0, 0, 0, 0], 1)]
+    two = [
+        pytest.param(
+            [("ConvTranspose", "input w b", {"pads": pads, "strides": [s, s], "output_padding": [more, more]})],
+            IMAGE,
+            {"w": floats(4, 6, k, k), "b": floats(6)},
+            id=f"transposed {k} by {s}, pads {pads}, {more} more",
+        )
+        for k, s, pads, more in table
+    ]
+    one_axis = [("ConvTranspose", "input w", {"pads": [1, 1], "strides": [2]}), ("Relu", "0", {})]
+    return [*two, pytest.param(one_axis, (4, 9), {"w": floats(4, 6, 4)}, id="transposed, one axis")]
+
+
 OPERATORS = [
     *convolutions(),
+    *transposed(),
     *(
         pytest.param(
             [("Conv", "input w", {"pads": [1, 1], "strides": [2], "group": groups}), ("Relu", "0", {})],
@@ -276,3 +295,33 @@ def test_equal_vectors_stand_once() -> None:
         return len(file.finished([image], image))
 
     assert 100 <= size(2) - size(1) < 400
+
+
+class Decoder(nn.Module):
+    """Makes images of images, as networks that segment do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(16, 8, 4, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.last = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.norm(self.up(torch.relu(self.down(x))))))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_transposed_convolutions_of_codes_are_delivered(bits: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = floats(24, 3, 12, 12)
+    net = Decoder().eval()
+    with torch.no_grad():
+        y = net(torch.from_numpy(x)).numpy()
+    plan = whit.Plan(whit.FoldBatchNorm(), Quantize(weights=Int(bits=bits), activations=BYTE))
+    result = whit.compress(net, plan, data=whit.Data.of(x, y, x, y), metric="mse")
+    made = whit.export(result, tmp_path / "out.tflite", to="litert", samples=x)
+    assert made.parity is not None
+    assert made.parity.agreement == 1
+    assert operators(made.files[0])["TRANSPOSE_CONV", "float32"] == 1
+    assert made.bytes < 8 * 16 * 16 * bits / 8 + 16 * 27 + 16 * 8 + 6000  # the codes, and the rest of the file

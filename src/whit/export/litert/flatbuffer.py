@@ -14,7 +14,9 @@ __all__ = ["Flatbuffer", "Grid"]
 
 _TYPES = {"float32": "FLOAT32", "int4": "INT4", "int8": "INT8", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "DEQUANTIZE": 5, "RESHAPE": 1, "QUANTIZE": 1}
-"""Of operators that read bytes, as the schema's history has them; of all others it is 2, and 1 without bytes."""
+"""Of operators that read bytes, as the schema's history has them; of all others it is 2."""
+_FLOATS = {"TRANSPOSE_CONV": 3}
+"""Likewise of those that read none; of all others it is 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -75,7 +77,7 @@ class Flatbuffer:
         schema = self.schema
         integers = (schema.TensorType.INT8, schema.TensorType.INT4)
         whole = any(self.tensors[place].type in integers for place in inputs)
-        key = (kind, _VERSIONS.get(kind, 2) if whole else 1)
+        key = (kind, _VERSIONS.get(kind, 2) if whole else _FLOATS.get(kind, 1))
         made = schema.OperatorT(self.codes.setdefault(key, len(self.codes)), list(inputs), [output])
         if options:
             made.builtinOptionsType = getattr(schema.BuiltinOptions, options)

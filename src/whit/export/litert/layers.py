@@ -10,7 +10,7 @@ from whit.export.litert.flatbuffer import Grid
 from whit.export.litert.reading import Node
 from whit.export.litert.writer import FLOAT, Ending, Value, Writer
 
-__all__ = ["convolution", "gemm", "matmul", "pool"]
+__all__ = ["bias_of", "convolution", "gemm", "matmul", "pool", "reshaped", "weight_of"]
 
 
 def convolution(writer: Writer, node: Node) -> None:
@@ -28,11 +28,11 @@ def convolution(writer: Writer, node: Node) -> None:
     windows = [1, *kernel.shape[2:]][-2:]
     place, shape = writer.get(source, codes=codes, last=True), writer.values[source].shape
     if axes == 1:
-        place = _reshaped(writer, place, (shape[0], 1, shape[2], shape[1]))
+        place = reshaped(writer, place, (shape[0], 1, shape[2], shape[1]))
     pads = [[0, *given.get("pads", [0] * 2 * axes)[side * axes :][:axes]][-2:] for side in (0, 1)]
     place, same = _padded(writer, place, pads, windows, strides, dilations)
     order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
-    inputs = [place, _weight(writer, kernel, order, codes), _bias(writer, bias, source, kernel, codes)]
+    inputs = [place, weight_of(writer, kernel, order, codes), bias_of(writer, bias, source, kernel, codes)]
     name = "DepthwiseConv2D" if depthwise else "Conv2D"
     settings = {"depthMultiplier": kernel.shape[0] // groups} if depthwise else {}
     padding = writer.file.schema.Padding
@@ -54,7 +54,7 @@ def convolution(writer: Writer, node: Node) -> None:
         **settings,
     )
     if axes == 1:
-        result = _reshaped(writer, result, (shape[0], shape[3], shape[1]))
+        result = reshaped(writer, result, (shape[0], shape[3], shape[1]))
     writer.values[ending.name] = Value(
         shape=writer.traced.shapes[ending.name], grid=ending.grid, forms={(codes, True): result}
     )
@@ -113,10 +113,10 @@ def _linear(writer: Writer, node: Node, *, transposed: bool) -> None:
     kernel = writer.values[weight]
     ending = _ending(writer, node, source, weight)
     codes = ending.grid is not None
-    rows = _weight(writer, kernel, (0, 1) if transposed else (1, 0), codes)
+    rows = weight_of(writer, kernel, (0, 1) if transposed else (1, 0), codes)
     inputs = [writer.get(source, codes=codes), rows]
     if bias or codes:
-        inputs.append(_bias(writer, bias, source, kernel, codes, outputs=0 if transposed else 1))
+        inputs.append(bias_of(writer, bias, source, kernel, codes, outputs=0 if transposed else 1))
     activation = writer.activation(ending)
     options = "FullyConnectedOptions"
     writer.make(ending, "FULLY_CONNECTED", inputs, options, fusedActivationFunction=activation, keepNumDims=True)
@@ -127,7 +127,7 @@ def _ending(writer: Writer, node: Node, source: str, weight: str) -> Ending:
     return writer.ending(node, integers=writer.has_codes(source) and writer.values[weight].grid is not None)
 
 
-def _weight(writer: Writer, kernel: Value, order: Sequence[int], codes: bool) -> int:
+def weight_of(writer: Writer, kernel: Value, order: Sequence[int], codes: bool) -> int:
     """Weights with their axes in another order, and with one put in where there are more than they have."""
     array, grid = kernel.array, kernel.grid
     assert array is not None
@@ -142,7 +142,7 @@ def _weight(writer: Writer, kernel: Value, order: Sequence[int], codes: bool) ->
     return writer.file.operator("DEQUANTIZE", [place], writer.file.tensor(array.shape, FLOAT))
 
 
-def _bias(writer: Writer, name: str, source: str, kernel: Value, codes: bool, outputs: int = 0) -> int:
+def bias_of(writer: Writer, name: str, source: str, kernel: Value, codes: bool, outputs: int = 0) -> int:
     """The bias, as sums in the scale of input times weight where a layer runs in integers; zeros where it has none."""
     count = kernel.shape[outputs]
     value = writer.values[name] if name else Value(shape=(count,), array=np.zeros(count, np.float32))
@@ -200,7 +200,7 @@ def _padded(
     return writer.file.operator("PADV2", [place, amounts, value], wide, "PadV2Options"), False
 
 
-def _reshaped(writer: Writer, place: int, shape: Sequence[int]) -> int:
+def reshaped(writer: Writer, place: int, shape: Sequence[int]) -> int:
     """The same numbers in another shape, whose first axis is the batch."""
     tensor = writer.file.tensors[place]
     target = [-1, *shape[1:]]

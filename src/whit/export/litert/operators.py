@@ -21,6 +21,7 @@ from whit.export.litert.elementwise import (
 from whit.export.litert.layers import convolution, gemm, matmul, pool
 from whit.export.litert.reading import Node
 from whit.export.litert.shaping import concat, cut, gather, mean, pad, reshape, transpose
+from whit.export.litert.transposed import transposed_convolution
 from whit.export.litert.writer import Writer
 
 __all__ = ["OPERATORS"]
@@ -29,6 +30,7 @@ OPERATORS: dict[str, Callable[[Writer, Node], None]] = {
     "QuantizeLinear": quantize,
     "DequantizeLinear": dequantize,
     "Conv": convolution,
+    "ConvTranspose": transposed_convolution,
     "Gemm": gemm,
     "MatMul": matmul,
     "MaxPool": pool,
