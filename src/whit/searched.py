@@ -14,7 +14,7 @@ from whit.metrics import Metric
 from whit.output import foreign, write_into
 from whit.searching import FILES
 from whit.store import write_whole
-from whit.table import bytes_text, plain_table, print_result
+from whit.table import bytes_text, call_text, plain_table, print_result
 from whit.toml import dumps
 from whit.trials import RECORD
 
@@ -68,7 +68,7 @@ def print_found(found: Found[Any], console: Console | None = None) -> None:
     metric = found.best.metric
     console.print(f"{found.trials} plans tried for {found.budget}; on the validation samples:", highlight=False)
     memory = ("memory",) if found.budget.counts("memory") else ()
-    shown = plain_table("bytes", "ms a sample", "MACs", *memory, f"{metric.name} lost", "")
+    shown = plain_table("bytes", call_text(found.best), "MACs", *memory, f"{metric.name} lost", "")
     for place, point in enumerate(found.front, 1):
         shown.add_row(str(place), *_cells(point, metric), _remark(point, found))
     console.print(shown)

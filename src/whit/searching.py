@@ -217,7 +217,9 @@ class Searching:
             if made is None:
                 raise OutOfTime
             outcome, file = made
-            yield trial, self._run(outcome, file) if file else outcome, file
+            # A control is there to be judged; its weights are free, which not every runtime can hold.
+            runs = bool(file) and not trial.candidate.control
+            yield trial, self._run(outcome, file) if runs else outcome, file
 
     def _run(self, outcome: Outcome, file: bytes) -> Outcome:
         """What came of a trial, with what its file takes to run."""

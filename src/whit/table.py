@@ -17,6 +17,7 @@ from whit.result import Result
 __all__ = [
     "Row",
     "bytes_text",
+    "call_text",
     "latency_text",
     "notes",
     "plain_table",
@@ -100,11 +101,15 @@ def _rows(result: Result[Any]) -> list[Row]:
         rows.append(("peak memory", bytes_text(before.memory), bytes_text(after.memory), change))
     old, new = before.latency_ms, after.latency_ms
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
-    call = "ms a sample" if result.batch == 1 else f"ms for {result.batch} samples"
-    call += "" if result.runtime == "onnx" else f", {result.runtime}"
-    rows.append((call, f"{old.median:.3f}", f"{new.median:.3f}", ratio(old.median, new.median)))
+    rows.append((call_text(result), f"{old.median:.3f}", f"{new.median:.3f}", ratio(old.median, new.median)))
     rows.append((f"  {threads}, 5-95 %", _range(old), _range(new), ""))
     return rows
+
+
+def call_text(result: Result[Any]) -> str:
+    """What was timed."""
+    call = "ms a sample" if result.batch == 1 else f"ms for {result.batch} samples"
+    return call if result.runtime == "onnx" else f"{call}, {result.runtime}"
 
 
 def notes(result: Result[Any]) -> list[str]:
