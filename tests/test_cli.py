@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,18 @@ def test_bench_measures_the_original_where_it_was_kept(tiny_run: tuple[Path, str
     assert found["latency_ms"].keys() == {"model.whit", "model.onnx", "original.onnx"}
     assert found["recorded_before"] is None
     assert found["threads"] == 1
+
+
+def test_bench_compares_with_no_time_of_another_runtime(tiny_run: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(tiny_run[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "original.onnx").unlink()
+    facts = json.loads((tmp_path / "result.json").read_text()) | {"runtime": "openvino", "batch": 3}
+    (tmp_path / "result.json").write_text(json.dumps(facts))
+    shown = whit("bench", tmp_path, "--seconds", "0.1").stdout
+    assert "3 samples, 1 thread(s)" in shown
+    assert "measured the original in another runtime" in shown
+    assert "faster" not in shown
+    assert "slower" not in shown
 
 
 def test_bench_says_that_the_original_is_recorded_where_it_was_not_kept(

@@ -29,7 +29,7 @@ def bench(folder: str | Path, *, threads: int | None = None, seconds: float = 5.
 
     Returns:
         ``latency_ms`` by file, ``recorded_before`` (what the run measured of the original, or None where it was
-        measured again), ``threads``, ``batch``, ``versions`` and ``machine``.
+        measured again, or measured in another runtime), ``threads``, ``batch``, ``versions`` and ``machine``.
 
     Raises:
         FileError: The folder is not one that a run left.
@@ -42,11 +42,13 @@ def bench(folder: str | Path, *, threads: int | None = None, seconds: float = 5.
     for name in (ONNX, ORIGINAL):
         if (folder / name).exists():
             sessions[name] = runtime.open_onnx(folder / name, threads=threads)
+    # A run for another runtime recorded the time in that one.
+    comparable = ORIGINAL not in sessions and facts.get("runtime", "onnx") == "onnx"
     times = measure.latencies(list(sessions.values()), _call(network, batch), seconds=seconds)
     return {
         "folder": str(folder),
         "latency_ms": {name: asdict(time) for name, time in zip(sessions, times, strict=True)},
-        "recorded_before": None if ORIGINAL in sessions else facts["before"]["latency_ms"],
+        "recorded_before": facts["before"]["latency_ms"] if comparable else None,
         "threads": threads,
         "batch": batch,
         "seconds": seconds,
@@ -60,14 +62,19 @@ def print_bench(found: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console()
     times = {name: measure.Latency(**time) for name, time in found["latency_ms"].items()}
     recorded = found["recorded_before"]
-    original = times.get(ORIGINAL) or measure.Latency(**recorded)
+    original = times.get(ORIGINAL) or (None if recorded is None else measure.Latency(**recorded))
     call = "one sample" if found["batch"] == 1 else f"{found['batch']} samples"
     made = plain_table(f"{call}, {found['threads']} thread(s)", "")
-    made.add_row("original" if recorded is None else "original (recorded)", latency_text(original), "")
+    if original is not None:
+        made.add_row("original" if recorded is None else "original (recorded)", latency_text(original), "")
     for name in (MODEL, ONNX):
         if name in times:
-            made.add_row(name, latency_text(times[name]), ratio(original.median, times[name].median))
+            compared = "" if original is None else ratio(original.median, times[name].median)
+            made.add_row(name, latency_text(times[name]), compared)
     console.print(made)
+    if original is None:
+        note = "The run measured the original in another runtime, and did not keep it: --keep-original does."
+        console.print(Text(note))
     if recorded is not None:
         note = (
             "The original's time is the one that the run recorded, not measured again, so it may come from another "
