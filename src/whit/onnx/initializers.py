@@ -5,7 +5,7 @@ needed for that.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -96,6 +96,9 @@ def is_native(target: Format) -> bool:
 def code_type(source: Rounded, *, whole_bytes: bool) -> int:
     """The narrowest ONNX type for the codes of a weight; with ``whole_bytes`` integers have at least 8 bits.
 
+    Codes that have zero points go without them into a signed type that has room for that: kernels for weights whose
+    zero is 0 are up to twice as fast.
+
     >>> from whit.quantizers import Nearest
     >>> weights = np.ones((1, 2), np.float32)
     >>> three = Int(bits=3)
@@ -105,7 +108,9 @@ def code_type(source: Rounded, *, whole_bytes: bool) -> int:
     """
     target = source.target
     if isinstance(target, Int):
-        types, needed = _SIGNED if target.symmetric else _UNSIGNED, target.bits
+        needed = target.bits
+        least = 8 if whole_bytes else next(bits for bits in _SIGNED if needed <= bits)
+        types = _SIGNED if target.symmetric or needed < least else _UNSIGNED
         return next(kind for bits, kind in types.items() if needed <= bits and bits >= 8 * whole_bytes)
     if isinstance(target, Float) and is_native(target):
         return _FLOATS[target.exponent, target.mantissa]
@@ -141,12 +146,20 @@ def initializers(source: Source, kind: int) -> Iterator[Initializer]:
 def _integers(source: Rounded, kind: int) -> Iterator[Initializer]:
     """Codes, scale and zero point, as DequantizeLinear reads them."""
     name, target = source.parameter, source.target
+    assert isinstance(target, Int)  # initializers() asked
     if kind not in (*_SIGNED.values(), *_UNSIGNED.values()):
         raise _unfitting(target, kind)
     layout = {"tensor": (), "channel": (source.scale.size,), "group": source.scale.shape}[target.per]
-    yield _patterns(source, kind, target.low, target.high)
+    zero_point = source.zero_point
+    if target.symmetric or kind in _UNSIGNED.values():
+        yield _patterns(source, kind, target.low, target.high)
+    else:  # without their zero points, so that zero is 0
+        width = target.high - target.low
+        wide = np.repeat(zero_point, target.block(source.codes.shape[1]), axis=1)[:, : source.codes.shape[1]]
+        source, zero_point = replace(source, codes=source.codes - wide), np.zeros_like(zero_point)
+        yield _patterns(source, kind, -width, width)
     yield Initializer.of(f"{name}{SCALE}", source.scale.reshape(layout))
-    zero_point = source.zero_point.reshape(layout).astype(_STORED[kind][0])
+    zero_point = zero_point.reshape(layout).astype(_STORED[kind][0])
     yield Initializer.of(f"{name}{ZERO_POINT}", zero_point, kind)
 
 
