@@ -343,7 +343,7 @@ def test_what_is_delivered_is_the_same_network_and_replays(tmp_path) -> None:
 
 def test_a_network_that_would_compute_something_else_is_an_error(monkeypatch) -> None:
     wrong = Scaled(group="stem", quarters=np.ones(4, np.int32), made=(Span("stem.weight", 0),), read=())
-    monkeypatch.setattr(sys.modules["whit.compress"], "equalize", lambda *_: ([wrong], []))
+    monkeypatch.setattr(sys.modules["whit.run"], "equalize", lambda *_: ([wrong], []))
     torch.manual_seed(0)
     data = whit.Data.of(IMAGES[:32], np.zeros(32, int), IMAGES[32:], np.zeros(16, int))
     with pytest.raises(ModelError, match="scaling the channels of stem changes what the network computes"):
