@@ -4,6 +4,7 @@ Every process goes through the whole plan, whose steps choose the same in each; 
 every batch. What is measured, is measured by the first.
 """
 
+import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,4 +100,14 @@ def group() -> Any:
 
     if not distributed.is_initialized():
         distributed.init_process_group("gloo", timeout=_PATIENCE)
+        # Its threads must not outlive what they use: a process that ends with them may be aborted.
+        atexit.register(_leave)
     return distributed.group.WORLD if distributed.get_backend() == "gloo" else distributed.new_group(backend="gloo")
+
+
+def _leave() -> None:
+    """End the group, unless whoever uses it did."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
