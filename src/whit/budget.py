@@ -77,8 +77,8 @@ class Budget:
         drop: Most that the quality may fall, in units of the metric: 0.005 for half a point of accuracy.
         relative_drop: The same as a share of the original's quality, instead of ``drop``.
         bytes: Most bytes of the ``.whit`` file.
-        latency_ms: Most milliseconds for a call in ONNX Runtime, with the threads and of as many samples (one, unless
-            more are asked for) as a result is measured with.
+        latency_ms: Most milliseconds for a call in the runtime of the target, with the threads and of as many samples
+            (one, unless more are asked for) as a result is measured with.
         macs: Most multiply-accumulates for one sample.
         memory: Most bytes by which opening the file and such calls raise the peak of a process.
         seconds: Most time that the search may take.

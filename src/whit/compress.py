@@ -23,12 +23,7 @@ from whit.progress import Progress
 from whit.result import Result
 from whit.run import Run
 from whit.runtime import load
-from whit.steps import (
-    Finetune,
-    KeepOutputs,
-    Quantize,
-    Step,
-)
+from whit.steps import Finetune, KeepOutputs, Quantize, Step
 from whit.store import Profile
 from whit.target import Target
 from whit.workers import Workers

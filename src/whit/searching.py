@@ -321,8 +321,10 @@ class Searching:
             if self.given.budget.counts("memory"):
                 figures = [replace(one, memory=self._memory(path)) for one, path in zip(figures, files, strict=True)]
             if runtime != "onnx":
-                export(result, files[1].with_suffix(self.timing.exporter.suffix), to=runtime, samples=self.given.data)
-                times = self.timing.beside(files[1], seconds=_TIMING_ORIGINAL)
+                exporter = self.timing.exporter
+                made = export(result, files[1].with_suffix(exporter.suffix), to=exporter, samples=self.given.data)
+                opened = exporter.open(made.files[0], threads=self.given.threads)
+                times = self.timing.against(opened, seconds=_TIMING_ORIGINAL)
                 figures = [replace(one, latency_ms=time) for one, time in zip(figures, times, strict=True)]
                 result = replace(result, runtime=runtime, floating_ms=None, floating_onnx=b"")
         return replace(result, before=figures[0], after=figures[1])

@@ -52,10 +52,12 @@ class Timing:
         stored = read(file)
         ledger = stored.ledger()
         network = self.original.copy()
-        network.apply_([*ledger.structure, *ledger.values])
-        before, after = measure.latencies(
-            [self.before, self._opened(stored.onnx(), ledger, network)], self.call, seconds=seconds
-        )
+        network.apply_(list(ledger))
+        return self.against(self._opened(stored.onnx(), ledger, network), seconds=seconds)
+
+    def against(self, made: Runs, *, seconds: float) -> tuple[Latency, Latency]:
+        """The original's latency, and that of a network that is open in the runtime."""
+        before, after = measure.latencies([self.before, made], self.call, seconds=seconds)
         return before, after
 
     def _opened(self, onnx: bytes, ledger: Ledger, network: Network) -> Runs:
