@@ -1,7 +1,7 @@
 """What every number format answers, and what its codes are."""
 
 from abc import abstractmethod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ __all__ = [
 
 Integers = NDArray[np.int32]
 Layout = Literal["tensor", "channel", "group"]
+_Number = TypeVar("_Number", np.float32, np.int32)
 
 
 class Codes(NamedTuple):
@@ -156,7 +157,7 @@ class Format:
             raise ValueError(f"weights of shape {matrix.shape} hold {bad[0]} NaN and {bad[1]} infinite values")
         levels = self.levels(codebook)
         with np.errstate(over="ignore"):  # what overflows lies beyond the last level, and gets it
-            quotients = matrix / self._spread(scale, matrix.shape[1])
+            quotients = matrix / self.spread(scale, matrix.shape[1])
         return (np.searchsorted(bounds_between(levels, self.low), quotients, "right") + self.low).astype(np.int32)
 
     def dequantize(
@@ -164,11 +165,11 @@ class Format:
     ) -> Floats:
         """What codes stand for, ``(rows, columns)``, float32: an exact level times a scale, rounded once."""
         with np.errstate(over="ignore"):  # no quantizer chooses such scales, but a stranger's file may hold them
-            return self.levels(codebook)[codes - self.low] * self._spread(scale, codes.shape[1])
+            return self.levels(codebook)[codes - self.low] * self.spread(scale, codes.shape[1])
 
-    def _spread(self, scale: Floats, columns: int) -> Floats:
-        """The scale of every column."""
-        return scale if scale.shape[1] == 1 else np.repeat(scale, self.block(columns), axis=1)[:, :columns]
+    def spread(self, groups: NDArray[_Number], columns: int) -> NDArray[_Number]:
+        """Scales or zero points of groups for every column, or for all where a row has one group."""
+        return groups if groups.shape[1] == 1 else np.repeat(groups, self.block(columns), axis=1)[:, :columns]
 
 
 def bounds_between(levels: Floats, low: int) -> Floats:

@@ -92,7 +92,7 @@ class Codebook(Format):
         """
         if self.per == "tensor":
             return k_means(matrix, self.k)
-        spread = np.broadcast_to(self._spread(scale, matrix.shape[1]), matrix.shape)
+        spread = np.broadcast_to(self.spread(scale, matrix.shape[1]), matrix.shape)
         values = k_means(matrix / spread, self.k, importance=np.square(spread, dtype=np.float64))
         # A level times a scale, divided by it again, must be found nearest to itself.
         return np.unique(np.rint(np.ldexp(values, _FRACTION_BITS)) / np.float32(1 << _FRACTION_BITS)).astype(np.float32)

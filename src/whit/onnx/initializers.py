@@ -155,8 +155,8 @@ def _integers(source: Rounded, kind: int) -> Iterator[Initializer]:
         yield _patterns(source, kind, target.low, target.high)
     else:  # without their zero points, so that zero is 0
         width = target.high - target.low
-        wide = np.repeat(zero_point, target.block(source.codes.shape[1]), axis=1)[:, : source.codes.shape[1]]
-        source, zero_point = replace(source, codes=source.codes - wide), np.zeros_like(zero_point)
+        codes = source.codes - target.spread(zero_point, source.codes.shape[1])
+        source, zero_point = replace(source, codes=codes), np.zeros_like(zero_point)
         yield _patterns(source, kind, -width, width)
     yield Initializer.of(f"{name}{SCALE}", source.scale.reshape(layout))
     zero_point = zero_point.reshape(layout).astype(_STORED[kind][0])
