@@ -9,6 +9,8 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 PIP := .venv/bin/python -m pip --disable-pip-version-check
+# The editable install knows which modules are packages, so one more wants it made anew.
+PACKAGES := $(wildcard src/whit/*/__init__.py)
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/include/whit/*.hpp)
 BUILD_NATIVE_TESTS := cmake -S . -G Ninja -DWHIT_PYTHON=OFF -DWHIT_TESTS=ON
 
@@ -50,7 +52,7 @@ native: install
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt $(NATIVE) | .venv/bin/pip
+$(STAMP): pyproject.toml constraints.txt $(NATIVE) $(PACKAGES) | .venv/bin/pip
 	@sh .ci/check_compiler
 	$(PIP) install -c constraints.txt --upgrade pip
 	$(PIP) install -c constraints.txt torch==2.13.0 scikit-build-core nanobind cmake ninja

@@ -23,8 +23,8 @@ from torch import nn
 
 from whit import Magnitude, Prune, Taylor
 from whit.data import Samples
-from whit.proof import Proven, proven_cuts
-from whit.scoring import Evidence
+from whit.decide.proof import Proven, proven_cuts
+from whit.decide.scoring import Evidence
 from whit.torch.network import TorchNetwork
 
 MODELS = {"resnet50": ResNet50, "vit-b": ViTB}

@@ -30,10 +30,10 @@ from torch import nn
 
 import whit
 from whit import Data, Found, Processes
-from whit.bars import Bars
+from whit.cli.bars import Bars
+from whit.cli.searched import print_found, write_found
 from whit.demo.network import make_network
 from whit.demo.prepare import prepare
-from whit.searched import print_found, write_found
 from whit.toml import dumps
 
 KILLS = 20

@@ -13,8 +13,8 @@ from environment import arguments, report
 from size import network, samples
 
 from whit import Int, Quantize
+from whit.decide.sensitivity import Trials
 from whit.progress import Progress
-from whit.sensitivity import Trials
 from whit.torch.network import TorchNetwork
 from whit.workers import Processes, Ray, Workers
 

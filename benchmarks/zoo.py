@@ -118,12 +118,12 @@ def _report(there: Connection, prune: Callable[..., dict[str, Any]], name: str, 
 def by_whit(module: nn.Module, inputs: tuple[Tensor, ...], amount: float) -> dict[str, Any]:
     """Prune with whit."""
     from whit import Prune
-    from whit.channels import macs_after
     from whit.data import Samples
+    from whit.decide.channels import macs_after
+    from whit.decide.proof import mask_, proven_cuts
+    from whit.decide.scoring import Evidence
     from whit.ledger import Ledger
     from whit.metrics import named
-    from whit.proof import mask_, proven_cuts
-    from whit.scoring import Evidence
     from whit.torch.network import TorchNetwork
 
     samples = Samples(tuple(x.numpy() for x in inputs), np.zeros(len(inputs[0]), np.int64))

@@ -125,7 +125,7 @@ def tiny_run(tiny_folder: Path) -> tuple[Path, str]:
 @pytest.fixture(scope="session")
 def tiny_result(tiny_run: tuple[Path, str]) -> Any:
     """The result of such a run, made from what it wrote; its model is not there."""
-    from whit.output import read_result
+    from whit.cli.output import read_result
 
     return read_result(tiny_run[0])
 

@@ -1,7 +1,6 @@
 """whit: a trained network and a plan in; a network every whit as good and a fraction of the size out, with proof."""
 
 from whit import formats, runtime, schedules
-from whit.budget import Budget
 from whit.checkpoint import compress_checkpoint
 from whit.compress import compress
 from whit.data import Data, Images, Samples
@@ -19,7 +18,6 @@ from whit.errors import (
 )
 from whit.export import Exported, export
 from whit.formats import Codebook, Float, Int
-from whit.found import Found
 from whit.ledger import Ledger
 from whit.metrics import Metric
 from whit.mixed import Mixed
@@ -44,6 +42,8 @@ from whit.scores import (
     Wanda,
 )
 from whit.search import search
+from whit.search.budget import Budget
+from whit.search.found import Found
 from whit.steps import (
     Equalize,
     Factorize,

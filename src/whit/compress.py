@@ -11,13 +11,13 @@ import numpy as np
 from whit import measure, store
 from whit.data import Array, Data, as_data
 from whit.decide import Skipped
+from whit.decide.outputs import check_worth, following
 from whit.delivering import delivered
 from whit.errors import ModelError, PlanError
 from whit.frontends import network_of
 from whit.ledger import Ledger
 from whit.metrics import Metric, named
 from whit.network import Network
-from whit.outputs import check_worth, following
 from whit.plan import Plan
 from whit.progress import Progress
 from whit.result import Result

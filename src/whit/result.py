@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from whit.decide import Skipped
+from whit.decide.mixing import LayerBits
 from whit.ledger import Ledger
 from whit.measure import Figures, Latency, Parity
 from whit.metrics import Metric
-from whit.mixing import LayerBits
 from whit.plan import Plan
 from whit.target import Runtime
 

@@ -6,26 +6,26 @@ from time import perf_counter
 
 import numpy as np
 
-from whit import decide, measure, pruning
-from whit.compensating import compensated
+from whit import decide, measure
 from whit.data import Array, Data
-from whit.dead import dead_branches, dead_channels
-from whit.decide import Skipped
-from whit.depth import branches, evenly
-from whit.equalize import equalize
+from whit.decide import Skipped, pruning
+from whit.decide.compensating import compensated
+from whit.decide.dead import dead_branches, dead_channels
+from whit.decide.depth import branches, evenly
+from whit.decide.equalize import equalize
+from whit.decide.factorize import factorize
+from whit.decide.footprint import Footprint, settle_
+from whit.decide.mixing import LayerBits, mix
+from whit.decide.outputs import keep_outputs, left
+from whit.decide.pricing import reach
+from whit.decide.proof import proven_cuts, same
+from whit.decide.scoring import Evidence
 from whit.errors import ModelError, PlanError, listed
-from whit.factorize import factorize
-from whit.footprint import Footprint, settle_
 from whit.ledger import Assigned, Decision, Ledger, Rounded, RoundedActivation
 from whit.metrics import Metric
-from whit.mixing import LayerBits, mix
 from whit.network import Network
-from whit.outputs import keep_outputs, left
 from whit.plan import Plan
-from whit.pricing import reach
 from whit.progress import Progress
-from whit.proof import proven_cuts, same
-from whit.scoring import Evidence
 from whit.steps import (
     Equalize,
     Factorize,

@@ -8,9 +8,9 @@ import numpy as np
 from whit import decide
 from whit.data import Array
 from whit.decide import Skipped, Weight, round_weights
+from whit.decide.pruning import mask_weights
 from whit.errors import ModelError, PlanError, listed
 from whit.ledger import Assigned, Ledger
-from whit.pruning import mask_weights
 from whit.steps import (
     Equalize,
     Factorize,

@@ -11,9 +11,9 @@ import whit
 import whit.jax
 from whit import Int, Nearest, Plan, Prune, Quantize, Rule, decide, pruning
 from whit.data import Samples
+from whit.decide.scoring import Evidence
 from whit.formats import BF16, FP8_E4M3, MXFP6_E3M2, MXINT8, NVFP4, Codebook
 from whit.ledger import Ledger
-from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 
 BITS = tuple(range(2, 9))

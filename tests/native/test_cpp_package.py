@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from whit.cli.inspection import format_text
 from whit.formats import BF16, FP8_E4M3, FP16, MXFP4, MXFP8_E5M2, MXINT8, NVFP4, Codebook, Float, Int
-from whit.inspection import format_text
 from whit.ledger import Assigned, Ledger, Masked, Rounded, RoundedActivation, RoundedBias, matrix
 from whit.quantizers import Nearest
 from whit.store import encode, read

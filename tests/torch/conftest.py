@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from whit import Data, Plan, decide
-from whit.equalize import equalize
+from whit.decide.equalize import equalize
 from whit.ledger import Ledger
 from whit.metrics import divergence
 from whit.steps import Equalize, FoldBatchNorm, Quantize, Step

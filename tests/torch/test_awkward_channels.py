@@ -11,9 +11,9 @@ from torch.nn.utils import parametrizations
 
 from whit import ModelError, Prune
 from whit.data import Samples
+from whit.decide.proof import Proven, mask_, proven_cuts
+from whit.decide.scoring import Evidence
 from whit.ledger import Axis
-from whit.proof import Proven, mask_, proven_cuts
-from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 3, 6, 6)).astype(np.float32)

@@ -10,13 +10,13 @@ from torch import nn
 
 import whit
 from whit import Block, Data, Int, Plan, PlanError, Prune, Quantize, Random, Rule
-from whit.channels import Channels, cutting
-from whit.footprint import Footprint
+from whit.decide.channels import Channels, cutting
+from whit.decide.footprint import Footprint
+from whit.decide.scoring import Evidence
 from whit.ledger import Decision
 from whit.metrics import Accuracy
 from whit.progress import Progress
 from whit.run import Run
-from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 
 X = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import whit
-from whit.channels import Channels, Cut, cutting, macs_after
-from whit.coupling import couple
 from whit.data import Samples
 from whit.decide import Skipped
+from whit.decide.channels import Channels, Cut, cutting, macs_after
+from whit.decide.proof import proven_cuts
+from whit.decide.scoring import Evidence
 from whit.errors import PlanError
+from whit.graph.coupling import couple
 from whit.ledger import Axis, Kept
-from whit.proof import proven_cuts
-from whit.scoring import Evidence
 from whit.steps import Prune, Rule
 from whit.torch.edit import tensor_of
 from whit.torch.network import TorchNetwork

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 import whit
 from whit import measure
+from whit.cli.table import table
 from whit.data import Data
 from whit.distill import Distill
 from whit.plan import Plan
 from whit.steps import Finetune, FoldBatchNorm, Prune, Quantize, Rule
-from whit.table import table
 
 BYTE = whit.Int(bits=8, symmetric=False, per="tensor")
 SAFE = whit.Int(bits=8, reduce_range=True)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import whit
 from whit import Data, Int, Plan, Prune, Quantize, RemoveDead, Rule
-from whit.dead import dead_branches, dead_channels
+from whit.decide.dead import dead_branches, dead_channels
 from whit.ledger import Axis, Kept, LeftOut
 from whit.torch.network import TorchNetwork
 

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 import whit
 from whit import Data, Finetune, FoldBatchNorm, Int, ModelError, Plan, PlanError, Prune, Quantize, Rule
-from whit.depth import branches
+from whit.decide.depth import branches
+from whit.decide.scoring import Evidence
+from whit.graph.residuals import residuals
 from whit.ledger import Ledger, LeftOut, Masked
 from whit.metrics import divergence
 from whit.progress import Progress
-from whit.residuals import residuals
-from whit.scoring import Evidence
 from whit.torch.edit import apply_
 from whit.torch.network import TorchNetwork
 

@@ -27,11 +27,11 @@ from whit import (
     Quantize,
     SmoothQuant,
 )
+from whit.cli.inspection import describe, print_description
 from whit.data import Samples
 from whit.decide import Skipped
-from whit.equalize import equalize
-from whit.homogeneity import homogeneity
-from whit.inspection import describe, print_description
+from whit.decide.equalize import equalize
+from whit.graph.homogeneity import homogeneity
 from whit.ledger import MOST_QUARTERS, Ledger, Scaled, Span
 from whit.scalings import Channels, Scaling
 from whit.torch.network import TorchNetwork

@@ -26,11 +26,11 @@ from whit import (
     Wanda,
     pruning,
 )
-from whit.channels import Channels
 from whit.data import Samples
+from whit.decide.channels import Channels
+from whit.decide.scoring import Evidence, weigh
 from whit.ledger import Ledger
 from whit.scores import Score
-from whit.scoring import Evidence, weigh
 from whit.steps import Finetune, FoldBatchNorm, Prune
 from whit.torch.evidence import energies, gradients
 from whit.torch.network import TorchNetwork

@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 import whit
 from whit import Data, Factorize, Finetune, FoldBatchNorm, Int, ModelError, Plan, PlanError, Prune, Quantize, Rule
-from whit.factorize import factorize
+from whit.cli.inspection import describe
+from whit.decide.factorize import factorize
+from whit.decide.scoring import Evidence
 from whit.factors import FORMS
-from whit.inspection import describe
 from whit.ledger import Assigned, Factored, Ledger, Masked
 from whit.moments import Moments
 from whit.progress import Progress
-from whit.scoring import Evidence
 from whit.torch.edit import apply_
 from whit.torch.factored import chain
 from whit.torch.network import TorchNetwork

@@ -28,11 +28,11 @@ from whit import (
     placement,
     runtime,
 )
-from whit.coupling import couple
+from whit.cli.inspection import describe
 from whit.data import Samples
-from whit.equalize import equalize
+from whit.decide.equalize import equalize
 from whit.export import exporters
-from whit.inspection import describe
+from whit.graph.coupling import couple
 from whit.ledger import Scaled, Span
 from whit.scalings import Channels, Scaling
 from whit.torch.network import TorchNetwork

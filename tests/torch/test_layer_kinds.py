@@ -28,7 +28,7 @@ from whit import (
     formats,
 )
 from whit.data import Samples
-from whit.equalize import equalize
+from whit.decide.equalize import equalize
 from whit.formats import Format
 from whit.ledger import Ledger, matrix
 from whit.quantizers import Quantizer

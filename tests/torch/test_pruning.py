@@ -39,13 +39,13 @@ from whit import (
     pruning,
     schedules,
 )
-from whit.coupling import couple
 from whit.decide import Weight
+from whit.decide.scoring import Asked, Evidence, weigh
+from whit.graph.coupling import couple
 from whit.ledger import Ledger, Masked
 from whit.metrics import Accuracy
 from whit.progress import Progress
 from whit.run import Run
-from whit.scoring import Asked, Evidence, weigh
 from whit.steps import Step
 from whit.torch.network import TorchNetwork
 

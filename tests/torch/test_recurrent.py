@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 import whit
 from whit import Data, Finetune, Plan, Prune, Quantize
-from whit.grouping import describe_groups
-from whit.proof import proven_cuts
-from whit.scoring import Evidence
+from whit.cli.grouping import describe_groups
+from whit.decide.proof import proven_cuts
+from whit.decide.scoring import Evidence
 from whit.torch.network import TorchNetwork
 
 X = np.random.default_rng(0).normal(size=(64, 7, 6)).astype(np.float32)

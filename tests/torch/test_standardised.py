@@ -5,14 +5,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whit.channels import macs_after
-from whit.coupling import couple
 from whit.data import Samples
 from whit.decide import rounding
+from whit.decide.channels import macs_after
+from whit.decide.proof import proven_cuts
+from whit.decide.pruning import single_weights
+from whit.decide.scoring import Evidence
+from whit.graph.coupling import couple
 from whit.ledger import Axis, Ledger
-from whit.proof import proven_cuts
-from whit.pruning import single_weights
-from whit.scoring import Evidence
 from whit.steps import Prune, Quantize
 from whit.torch.network import TorchNetwork
 

@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 import whit
-from whit import decide, formats, pruning, store
+from whit import decide, formats, store
 from whit.data import Samples
+from whit.decide import pruning
+from whit.decide.scoring import Evidence
 from whit.distill import Distill
 from whit.formats import Format
 from whit.ledger import Ledger
 from whit.metrics import Accuracy, MeanAbsoluteError
 from whit.progress import Progress
-from whit.scoring import Evidence
 from whit.steps import Finetune, Prune, Quantize
 from whit.torch.network import TorchNetwork
 from whit.torch.rounded import RoundedWeight

@@ -14,9 +14,9 @@ import torch
 
 from whit import Prune
 from whit.data import Samples
+from whit.decide.proof import mask_, proven_cuts
+from whit.decide.scoring import Evidence
 from whit.ledger import Ledger
-from whit.proof import mask_, proven_cuts
-from whit.scoring import Evidence
 from whit.torch.network import TorchNetwork
 
 ARCHITECTURES = Path(__file__).parents[2] / "benchmarks" / "architectures.py"

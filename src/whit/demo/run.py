@@ -6,20 +6,20 @@ from typing import Any
 from rich.console import Console
 from safetensors.torch import load_file
 
+from whit.cli.output import PLAN as PLAN_FILE
+from whit.cli.output import read_result, write_run
+from whit.cli.table import print_result
 from whit.compress import compress
 from whit.data import Data
 from whit.demo.network import make_network
 from whit.demo.prepare import Prepared, Settings, prepare
 from whit.distill import Distill
 from whit.formats import Int
-from whit.output import PLAN as PLAN_FILE
-from whit.output import read_result, write_run
 from whit.plan import Plan
 from whit.progress import Progress
 from whit.ranges import Percentile
 from whit.result import Result
 from whit.steps import Finetune, FoldBatchNorm, Prune, Quantize
-from whit.table import print_result
 from whit.toml import dumps
 
 __all__ = ["PLAN", "run"]

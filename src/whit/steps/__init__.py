@@ -1,7 +1,7 @@
 """The steps of a plan, one a file: frozen settings that hold no state of a run.
 
-A new kind of step is a new file, a place in ``Step``, what it decides (in the middle) and how decisions are applied (in
-the frameworks).
+A new kind of step is a new file, a place in ``Step``, what it decides (in ``whit.decide``) and how decisions are
+applied (in the frameworks).
 """
 
 from whit.steps.equalize import Equalize

@@ -16,7 +16,7 @@ from torch.fx import Node
 from whit.errors import ModelError
 from whit.graph import Graph, Operation
 from whit.graph import Tensor as GraphTensor
-from whit.residuals import without_zeros
+from whit.graph.residuals import without_zeros
 from whit.torch.activations import INPUT, Tracker, mark, unrounded
 from whit.torch.inlining import inlined_
 from whit.torch.translate import translate

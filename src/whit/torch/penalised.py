@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whit.coupling import couple
 from whit.graph import Graph
+from whit.graph.coupling import couple
 from whit.ledger import Axis
 from whit.penalties import Penalty
 

@@ -9,8 +9,8 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from whit.blocks import LayerBlock, blocks
 from whit.graph import own_input
+from whit.graph.blocks import LayerBlock, blocks
 from whit.torch.activations import INPUT
 from whit.torch.capture import Reader, exported
 

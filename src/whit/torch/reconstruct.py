@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from whit.blocks import LayerBlock
+from whit.graph.blocks import LayerBlock
 from whit.ledger import Assigned, Masked, Rounded
 from whit.progress import Bar, Progress
 from whit.quantizers import LearnedRounding

@@ -1,0 +1,30 @@
+"""What each step of a plan chooses: from a network and a step to decisions, without changing anything."""
+
+from whit.decide.folding import folds
+from whit.decide.rounding import (
+    activation_grid,
+    biases,
+    check_masks,
+    observed_codes,
+    round_weights,
+    rounding,
+    runs_in_integers,
+)
+from whit.decide.skipped import Skipped, reasons
+from whit.decide.weights import Weight, beside_layers, weights_of
+
+__all__ = [
+    "Skipped",
+    "Weight",
+    "activation_grid",
+    "beside_layers",
+    "biases",
+    "check_masks",
+    "folds",
+    "observed_codes",
+    "reasons",
+    "round_weights",
+    "rounding",
+    "runs_in_integers",
+    "weights_of",
+]
