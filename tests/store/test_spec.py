@@ -8,8 +8,9 @@ import pytest
 
 from whit.ledger import Assigned, Ledger
 from whit.onnx.initializers import TYPES
-from whit.store import decisions, encode, read
+from whit.store import encode, read
 from whit.store.container import LARGEST_HEADER, MAGIC, MOST_VALUES, VERSION
+from whit.store.decisions import tables
 from whit.store.fields import MOST_AXES
 
 SPEC = (Path(__file__).parents[2] / "spec" / "whit-format.md").read_text(encoding="utf-8")
@@ -43,23 +44,23 @@ def test_limits_are_those_of_the_code(number):
     assert MAGIC.hex(" ").upper() in SPEC
 
 
-@pytest.mark.parametrize("kind", decisions._FIELDS)
+@pytest.mark.parametrize("kind", tables.FIELDS)
 def test_every_decision_is_described_with_its_fields(kind):
     rows = SPEC.partition(f"| `{kind}` |")[2]
     described = rows[: re.search(r"\n\| `|\n\n", rows).start()]
-    assert all(f"`{field}`" in described for field in decisions._FIELDS[kind])
+    assert all(f"`{field}`" in described for field in tables.FIELDS[kind])
 
 
 def test_decisions_are_described_in_their_order():
-    places = [SPEC.index(f"| `{kind}` |") for kind in decisions._FIELDS]
+    places = [SPEC.index(f"| `{kind}` |") for kind in tables.FIELDS]
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("kind", decisions._OPTIONAL)
+@pytest.mark.parametrize("kind", tables.OPTIONAL)
 def test_fields_that_may_be_missing_are_described(kind):
     rows = SPEC.partition(f"| `{kind}` |")[2]
     described = rows[: re.search(r"\n\| `|\n\n", rows).start()]
-    for field in decisions._OPTIONAL[kind]:
+    for field in tables.OPTIONAL[kind]:
         (row,) = re.findall(rf"^\| \| `{field}` \| .*$", described, re.MULTILINE)
         assert "missing" in row
 

@@ -1,6 +1,6 @@
-"""The ledger in a container: every decision as a table; the arrays that belong to it come next in the container."""
+"""Tables and arrays of a stranger's file as decisions, each looked at before it is believed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from whit.data import Array
 from whit.errors import FileError, listed
 from whit.factors import FORMS
-from whit.formats import Codebook, Floats, Format, Int, Integers, pack_scales, unpack_scales
+from whit.formats import Codebook, Floats, Format, Int, Integers, unpack_scales
 from whit.ledger import (
     MOST_QUARTERS,
     Assigned,
@@ -29,150 +29,16 @@ from whit.ledger import (
     Scaled,
     Span,
 )
+from whit.store.decisions.tables import FIELDS, OPTIONAL
 from whit.store.fields import positive, reading, shape, table, text, whole
-from whit.toml import from_table, to_table
+from whit.toml import from_table
 
-__all__ = ["arrays_of", "read_ledger", "write_ledger"]
+__all__ = ["read_ledger"]
 
-Keep = Callable[[str, Array], None]
-"""Takes an array and its role; arrays of one role are alike."""
 Fetch = Callable[[], Array]
 """Gives the arrays back in the order in which they were kept."""
 Before = dict[tuple[type, str], Rounded | RoundedActivation]
 """What biases refer to, by kind and name."""
-
-_FIELDS = {
-    "folded": {"batch_norm", "into"},
-    "scaled": {"group", "made", "read"},
-    "kept": {"group", "axes", "groups"},
-    "left_out": {"branch", "identity", "zeros"},
-    "factored": {"layer", "form", "ranks"},
-    "masked": {"parameter"},
-    "rounded": {"parameter", "target", "shape", "axis"},
-    "rounded_activation": {"tensor", "target", "scale", "zero_point"},
-    "rounded_bias": {"parameter", "weight", "tensor"},
-    "assigned": {"parameter"},
-}
-_OPTIONAL = {"scaled": {"inputs"}, "kept": {"sizes"}, "masked": {"from"}, "rounded": {"zero_point", "unit"}}
-
-
-def write_ledger(ledger: Ledger, keep: Keep) -> list[dict[str, Any]]:
-    """The ledger's decisions as tables; ``keep`` takes their arrays in order."""
-    rounded = ledger.rounded()
-    return [_write(decision, rounded, keep) for decision in ledger]
-
-
-def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> dict[str, Any]:
-    match decision:
-        case Folded(batch_norm=batch_norm, into=into):
-            return {"kind": "folded", "batch_norm": batch_norm, "into": into}
-        case Scaled(group=group, quarters=quarters, made=made, read=read, inputs=inputs):
-            keep("quarters", quarters)
-            spans = {key: [list(one) for one in places] for key, places in (("made", made), ("read", read))}
-            return {"kind": "scaled", "group": group} | spans | ({"inputs": dict(inputs)} if inputs else {})
-        case Kept(group=group, axes=axes, groups=groups, sizes=sizes):
-            for indices in axes.values():
-                keep("kept", indices)
-            found = {"kind": "kept", "group": group, "axes": [list(key) for key in axes], "groups": dict(groups)}
-            changes = {layer: [list(change) for change in one.items()] for layer, one in sizes.items()}
-            return found | ({"sizes": changes} if changes else {})
-        case LeftOut(branch=branch, identity=identity, zeros=zeros):
-            return {"kind": "left_out", "branch": branch, "identity": list(identity), "zeros": list(zeros)}
-        case Factored(layer=layer, form=form, ranks=ranks):
-            return {"kind": "factored", "layer": layer, "form": form, "ranks": list(ranks)}
-        case Masked(parameter=parameter, mask=mask):
-            return {"kind": "masked", "parameter": parameter} | _write_mask(mask, rounded.get(parameter), keep)
-        case Rounded(parameter=parameter, target=target, shape=sizes):
-            about = {"parameter": parameter, "target": to_table(target), "shape": list(sizes), "axis": decision.axis}
-            return {"kind": "rounded"} | about | _write_arrays(decision, keep)
-        case RoundedActivation(tensor=tensor, target=target):
-            about = {"kind": "rounded_activation", "tensor": tensor, "target": to_table(target)}
-            return about | {"scale": _shortest(decision.scale), "zero_point": int(decision.zero_point)}
-        case RoundedBias(parameter=parameter, weight=weight, tensor=tensor, codes=codes):
-            keep("bias", codes)
-            return {"kind": "rounded_bias", "parameter": parameter, "weight": weight, "tensor": tensor}
-        case Assigned(parameter=parameter, values=values):
-            keep(f"values of {parameter.rpartition('.')[2]}", values)
-            return {"kind": "assigned", "parameter": parameter}
-
-
-def _write_arrays(decision: Rounded, keep: Keep) -> dict[str, Any]:
-    """Keep the arrays of a rounded weight; gives the fields that say more about them than the format does."""
-    fields: dict[str, Any] = {}
-    keep("", decision.codes)
-    kind = decision.target.scale_format
-    if kind in ("e8m0", "e4m3"):
-        scale, unit = pack_scales(decision.scale, kind)
-        keep(f"scale {kind}", scale)
-        fields |= {"unit": unit} if kind == "e4m3" else {}
-    else:
-        keep("scale", decision.scale)
-    if decision.zero_point.any():
-        keep("zero_point", decision.zero_point)
-        fields["zero_point"] = True
-    if decision.codebook is not None:
-        keep("codebook", decision.codebook)
-    return fields
-
-
-def _write_mask(mask: Any, rounded: Rounded | None, keep: Keep) -> dict[str, Any]:
-    """What the codes of the same weight do not tell: a weight that is not zero was not masked."""
-    if rounded is not None and rounded.shape == mask.shape:
-        zero = _zeros(rounded)
-        if mask[~zero].all():
-            if mask[zero].any():
-                keep("", mask[zero])
-                return {"from": "zeros"}
-            return {"from": "codes"}
-    keep("", mask)
-    return {}
-
-
-def _zeros(rounded: Rounded) -> Any:
-    """Where a rounded weight is zero, in its own shape."""
-    if rounded.codebook is not None:
-        return rounded.shaped(rounded.codebook[rounded.codes] == 0)
-    block = rounded.target.block(rounded.codes.shape[1])
-    rows, columns = rounded.codes.shape
-    zero_point = np.broadcast_to(rounded.zero_point, (rows, rounded.zero_point.shape[1]))
-    return rounded.shaped(rounded.codes == np.repeat(zero_point, max(block, 1), axis=1)[:, :columns])
-
-
-def _shortest(scale: Any) -> float:
-    """The shortest decimal that is the same float32, where reading it as float64 first does not matter."""
-    short = float(str(np.float32(scale)))
-    return short if np.float32(short) == scale else float(scale)
-
-
-def arrays_of(table: Mapping[str, Any]) -> list[str]:
-    """What the arrays are that belong to a decision, in their order.
-
-    Raises:
-        ValueError: There is no such decision.
-    """
-    match table:
-        case {"kind": "kept", "axes": axes}:
-            return ["indices"] * len(axes)
-        case {"kind": "scaled"}:
-            return ["quarters"]
-        case {"kind": "masked"}:
-            return [] if table.get("from") == "codes" else ["mask"]
-        case {"kind": "rounded"}:
-            codebook = ["codebook"] if _has_codebook(table["target"]) else []
-            return ["codes", "scale", *(["zero_point"] if "zero_point" in table else []), *codebook]
-        case {"kind": "rounded_bias"}:
-            return ["codes"]
-        case {"kind": "assigned"}:
-            return ["values"]
-        case {"kind": "folded" | "left_out" | "factored" | "rounded_activation"}:
-            return []
-        case _:
-            raise ValueError(f"there is no decision like {str(table)[:80]}")
-
-
-def _has_codebook(target: Any) -> bool:
-    """Whether a format as a table is one of which weights have an array more."""
-    return isinstance(target, Mapping) and cast(Mapping[str, Any], target).get("kind") == "codebook"
 
 
 def read_ledger(tables: Any, fetch: Fetch, path: Path) -> Ledger:
@@ -207,7 +73,7 @@ def _completed(masked: Masked, source: str, rounded: Any) -> Masked:
     """A mask of which only what codes do not tell was stored."""
     if not isinstance(rounded, Rounded):
         raise ValueError(f"the mask of {masked.parameter} needs its codes, which the file does not hold")
-    zero = _zeros(rounded)
+    zero = rounded.zeros()
     mask = ~zero
     if source == "zeros":
         if masked.mask.shape != (np.count_nonzero(zero),):
@@ -245,9 +111,9 @@ def _fitting(found: list[Decision]) -> Ledger:
 
 def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
     kind = value["kind"]
-    if kind not in _FIELDS:
+    if kind not in FIELDS:
         raise ValueError(f"there is no decision of kind {str(kind)[:40]!r}")
-    fields = table(value, {"kind"} | _FIELDS[kind], _OPTIONAL.get(kind, set()))
+    fields = table(value, {"kind"} | FIELDS[kind], OPTIONAL.get(kind, set()))
     match kind:
         case "folded":
             return Folded(batch_norm=text(fields["batch_norm"]), into=text(fields["into"]))
