@@ -42,7 +42,7 @@ from whit import (
     Quantize,
 )
 from whit.data import Samples
-from whit.torch.augment import augmented
+from whit.torch.training.augment import augmented
 
 EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 14, 128, 0.2, 5e-4
 BYTE = Int(bits=8, symmetric=False, per="tensor")

@@ -13,7 +13,7 @@ from whit.formats import Codebook, Format, Int
 from whit.ledger import Rounded
 from whit.quantizers import Nearest
 from whit.torch.fake_quantize import fake_quantize
-from whit.torch.rounded import RoundedWeight
+from whit.torch.training.rounded import RoundedWeight
 
 FORMATS = [
     Int(bits=bits, symmetric=symmetric, per=per, group_size=size)  # type: ignore[arg-type]

@@ -19,8 +19,8 @@ from whit.errors import ModelError, listed
 from whit.graph import own_input
 from whit.ledger import RoundedActivation, Scaled
 from whit.torch.fake_quantize import fake_quantize
-from whit.torch.learned_grid import LearnedGrid
-from whit.torch.renormalised import Renormalised
+from whit.torch.training.learned_grid import LearnedGrid
+from whit.torch.training.renormalised import Renormalised
 
 __all__ = [
     "INPUT",

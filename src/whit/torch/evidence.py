@@ -11,7 +11,7 @@ from whit.moments import Doubles, Gradients
 from whit.torch.activations import interruptible
 from whit.torch.logits import logits_of
 from whit.torch.moments import Call, sampled, vectors_of, watch
-from whit.torch.objective import own_loss
+from whit.torch.training.objective import own_loss
 
 __all__ = ["FEW", "energies", "gradients"]
 

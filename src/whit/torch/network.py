@@ -26,21 +26,21 @@ from whit.steps import Finetune
 from whit.torch import edit
 from whit.torch.activations import Tracker, interruptible
 from whit.torch.capture import capture
-from whit.torch.checkpoint import Checkpoint, fingerprint
 from whit.torch.evidence import FEW, energies, gradients
 from whit.torch.export import export_onnx
 from whit.torch.factored import factorable
-from whit.torch.hinting import Hinting
 from whit.torch.moments import moments, sensitivities
-from whit.torch.objective import Objective
-from whit.torch.penalised import Penalised
 from whit.torch.reconstruct import reconstruct
-from whit.torch.renormalised import Renormalised
-from whit.torch.sharded import gather_, shared_out
-from whit.torch.train import finetune_, seeded
-from whit.torch.trainable import Trainable
-from whit.torch.unfolded import SAMPLES as UNFOLDED
-from whit.torch.unfolded import unfolded
+from whit.torch.training.checkpoint import Checkpoint, fingerprint
+from whit.torch.training.hinting import Hinting
+from whit.torch.training.objective import Objective
+from whit.torch.training.penalised import Penalised
+from whit.torch.training.renormalised import Renormalised
+from whit.torch.training.sharded import gather_, shared_out
+from whit.torch.training.train import finetune_, seeded
+from whit.torch.training.trainable import Trainable
+from whit.torch.training.unfolded import SAMPLES as UNFOLDED
+from whit.torch.training.unfolded import unfolded
 
 __all__ = ["TorchNetwork"]
 

@@ -22,8 +22,8 @@ from whit.store import Profile
 from whit.target import Target
 from whit.torch.activations import interruptible
 from whit.torch.network import TorchNetwork
-from whit.torch.penalised import Penalised
-from whit.torch.trainable import Held
+from whit.torch.training.penalised import Penalised
+from whit.torch.training.trainable import Held
 
 __all__ = ["InTraining", "Prepared", "prepare"]
 

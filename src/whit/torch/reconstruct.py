@@ -13,7 +13,7 @@ from whit.quantizers import LearnedRounding
 from whit.torch.activations import activations_of
 from whit.torch.program import Program, Visit
 from whit.torch.soft_rounding import SoftRounding
-from whit.torch.train import seeded
+from whit.torch.training.train import seeded
 
 __all__ = ["reconstruct"]
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from whit.data import Array
 from whit.ledger import Rounded
-from whit.torch.rounded import RoundedWeight
+from whit.torch.training.rounded import RoundedWeight
 
 __all__ = ["SoftRounding"]
 

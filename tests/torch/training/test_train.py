@@ -19,8 +19,8 @@ from whit.metrics import Accuracy, MeanAbsoluteError
 from whit.progress import Progress
 from whit.steps import Finetune, Prune, Quantize
 from whit.torch.network import TorchNetwork
-from whit.torch.rounded import RoundedWeight
-from whit.torch.trainable import Trainable
+from whit.torch.training.rounded import RoundedWeight
+from whit.torch.training.trainable import Trainable
 
 BYTE = whit.Int(bits=8, symmetric=False, per="tensor")
 

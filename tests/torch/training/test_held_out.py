@@ -14,8 +14,8 @@ from whit.ledger import Ledger
 from whit.metrics import Accuracy, MeanAbsoluteError, Metric
 from whit.progress import Progress
 from whit.steps import Finetune
-from whit.torch.held_out import parted
 from whit.torch.network import TorchNetwork
+from whit.torch.training.held_out import parted
 
 STEP = Finetune(epochs=30, learning_rate=0.05, batch_size=16, held_out=0.25)
 

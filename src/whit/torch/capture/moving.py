@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from whit.torch.nodes import Translation, argument, operator, rank_of
+from whit.torch.capture.nodes import Translation, argument, operator, rank_of
 
 __all__ = [
     "PARTS",

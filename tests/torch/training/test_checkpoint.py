@@ -19,8 +19,8 @@ from whit.ledger import Ledger
 from whit.metrics import Accuracy
 from whit.progress import Bar, Progress
 from whit.steps import Finetune, Quantize
-from whit.torch import checkpoint
 from whit.torch.network import TorchNetwork
+from whit.torch.training import checkpoint
 
 ROUNDING = Quantize(weights=whit.Int(bits=4), activations=whit.Int(bits=4, symmetric=False, per="tensor"))
 STEP = Finetune(epochs=6, learning_rate=0.02, batch_size=32, trains="both", rate=1e-4, distill=Distill(weight=0.5))

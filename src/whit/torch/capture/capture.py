@@ -18,8 +18,8 @@ from whit.graph import Graph, Operation
 from whit.graph import Tensor as GraphTensor
 from whit.graph.residuals import without_zeros
 from whit.torch.activations import INPUT, Tracker, mark, unrounded
-from whit.torch.inlining import inlined_
-from whit.torch.translate import translate
+from whit.torch.capture.inlining import inlined_
+from whit.torch.capture.translate import translate
 
 __all__ = ["Reader", "capture", "exported"]
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from whit import PlanError
 from whit.ranks import Ranks
-from whit.torch.together import share_of, whole_batches
+from whit.torch.training.together import share_of, whole_batches
 
 TRAIN = '''
 """Trains in the ways that are named and saves what comes out of each; an error of whit's is printed."""

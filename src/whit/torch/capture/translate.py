@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from whit.torch import contracting, moving
-from whit.torch.nodes import Translation, argument, operator, rank_of
+from whit.torch.capture import contracting, moving
+from whit.torch.capture.nodes import Translation, argument, operator, rank_of
 
 __all__ = ["translate"]
 

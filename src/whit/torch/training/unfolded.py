@@ -9,7 +9,7 @@ from whit.errors import PlanError
 from whit.graph import Graph, Operation
 from whit.ledger import Folded, Ledger
 from whit.torch.activations import Tracker, interruptible
-from whit.torch.renormalised import Renormalised
+from whit.torch.training.renormalised import Renormalised
 
 __all__ = ["SAMPLES", "unfolded"]
 

@@ -19,14 +19,14 @@ from whit.progress import Progress
 from whit.ranks import Ranks
 from whit.steps import Finetune
 from whit.torch.activations import interruptible
-from whit.torch.augment import augmented
-from whit.torch.checkpoint import Checkpoint
-from whit.torch.held_out import HeldOut, parted
-from whit.torch.objective import Objective
-from whit.torch.penalised import Penalised
-from whit.torch.rounded import RoundedWeight
-from whit.torch.together import agreed, is_share, mean_, share_of, whole_batches
-from whit.torch.trainable import Trainable
+from whit.torch.training.augment import augmented
+from whit.torch.training.checkpoint import Checkpoint
+from whit.torch.training.held_out import HeldOut, parted
+from whit.torch.training.objective import Objective
+from whit.torch.training.penalised import Penalised
+from whit.torch.training.rounded import RoundedWeight
+from whit.torch.training.together import agreed, is_share, mean_, share_of, whole_batches
+from whit.torch.training.trainable import Trainable
 
 __all__ = ["finetune_", "seeded"]
 

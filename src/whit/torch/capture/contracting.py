@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from whit.torch.nodes import Translation, rank_of
+from whit.torch.capture.nodes import Translation, rank_of
 
 __all__ = ["addmm", "attention", "einsum", "matmul"]
 

@@ -13,7 +13,7 @@ from whit.errors import DataError
 from whit.metrics import Metric
 from whit.ranks import Ranks
 from whit.steps import Finetune
-from whit.torch.trainable import Trainable
+from whit.torch.training.trainable import Trainable
 
 __all__ = ["HeldOut", "parted"]
 

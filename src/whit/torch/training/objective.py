@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from whit.distill import Distill
 from whit.metrics import Loss
 from whit.steps import Finetune
-from whit.torch.hinting import Hinting
 from whit.torch.logits import logits_of
+from whit.torch.training.hinting import Hinting
 
 __all__ = ["Objective", "own_loss"]
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from whit.errors import ModelError
 from whit.ranks import Ranks, group
-from whit.torch.together import is_share
+from whit.torch.training.together import is_share
 
 __all__ = ["gather_", "shared_out"]
 

@@ -12,9 +12,9 @@ from whit.ledger import Ledger, Rounded, RoundedActivation
 from whit.steps import Finetune
 from whit.torch.activations import activations_of, round_activations_, rounder_
 from whit.torch.edit import multiply_outputs_
-from whit.torch.learned_grid import LearnedGrid
-from whit.torch.renormalised import Renormalised
-from whit.torch.rounded import RoundedWeight
+from whit.torch.training.learned_grid import LearnedGrid
+from whit.torch.training.renormalised import Renormalised
+from whit.torch.training.rounded import RoundedWeight
 
 __all__ = ["Held", "Trainable"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from whit.formats import Int
 from whit.ledger import RoundedActivation
 from whit.torch.fake_quantize import fake_quantize
-from whit.torch.learned_grid import LearnedGrid
+from whit.torch.training.learned_grid import LearnedGrid
 
 TARGETS = [Int(bits=bits, symmetric=symmetric, per="tensor") for bits in (2, 3, 4, 8) for symmetric in (True, False)]
 

@@ -17,7 +17,7 @@ from whit.ledger import Ledger, Rounded
 from whit.metrics import Accuracy
 from whit.progress import Progress
 from whit.torch.network import TorchNetwork
-from whit.torch.trainable import Held, Trainable
+from whit.torch.training.trainable import Held, Trainable
 
 BYTE = Int(bits=8, symmetric=False, per="tensor")
 STEP = Finetune(epochs=2, learning_rate=0.02, batch_size=32, trains="both", batch_norm=True)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 import whit
 from whit.distill import AttentionTransfer, Distill, FeatureHints, Hint, RelationalHints
 from whit.steps import Finetune
-from whit.torch.hinting import Hinting
-from whit.torch.objective import Objective
+from whit.torch.training.hinting import Hinting
+from whit.torch.training.objective import Objective
 
 
 class Made(nn.Module):
