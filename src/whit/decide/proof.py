@@ -47,7 +47,7 @@ def proven_cuts(step: Prune, network: Network, evidence: Evidence, footprint: Fo
     proof = Proof(network, graph, evidence.samples)
     holds = proof.holds(cuts)
     if not holds:
-        proof.add(cuts)
+        proof.add(cuts, fail=True)
         tried = Tried(
             broken=frozenset(cut.group.signature for cut in proof.broken),
             steady=frozenset(cut.group.signature for cut in proof.sound if cut.steady),
@@ -57,7 +57,7 @@ def proven_cuts(step: Prune, network: Network, evidence: Evidence, footprint: Fo
         cuts, skipped = channels.cuts(tried, measured)
         if not proof.holds(cuts):
             proof.sound.clear()
-            proof.add(cuts)
+            proof.add(cuts, fail=True)
             cuts = proof.sound
     return Proven(cuts, cutting(cuts, graph), skipped)
 
@@ -110,24 +110,28 @@ class Proof:
             return False
 
     def _fits(self, cut: Network, cuts: Sequence[Cut]) -> bool:
+        found = cut.predict(self.samples, most=SAMPLES)  # first, for it is the one that may fail
         masked = self.network.copy()
         mask_(masked, cuts)
         outputs = masked.predict(self.samples, most=SAMPLES)
         for (_, axis), gone in outputs_gone(cuts).items():
             outputs = np.delete(outputs, gone, axis)
-        return same(outputs, cut.predict(self.samples, most=SAMPLES))
+        return same(outputs, found)
 
-    def add(self, cuts: Sequence[Cut]) -> None:
-        """Add the cuts that hold together with those before them, by halves."""
-        if self.holds([*self.sound, *cuts]):
+    def add(self, cuts: Sequence[Cut], *, fail: bool = False) -> None:
+        """Add the cuts that hold together with those before them, by halves; ``fail``: they are known not to."""
+        if not fail and self.holds([*self.sound, *cuts]):
             self.sound += cuts
         elif len(cuts) == 1 and cuts[0].steady:
             self.broken += cuts
         elif len(cuts) == 1:
             self.add([cuts[0]._replace(steady=True)])
         else:
-            self.add(cuts[: len(cuts) // 2])
-            self.add(cuts[len(cuts) // 2 :])
+            first, second = cuts[: len(cuts) // 2], cuts[len(cuts) // 2 :]
+            before = len(self.sound)
+            self.add(first)
+            # Where all of the first half holds as it is, the second is why the whole does not.
+            self.add(second, fail=[*map(id, self.sound[before:])] == [*map(id, first)])
 
 
 class _Harmless(Proof):
