@@ -2,8 +2,9 @@
 
 W2A2 means weights of 2 bits, and 2 bits in what a layer reads. As in the papers, the first and the last layer take 8
 bits, and so do the sums of the residual blocks. Weights and images come from ``WHIT_DATA``. Training uses training
-images only, and ResNet-56 teaches (``--teacher resnet20``: the original network itself). A training keeps its state in
-``--folder`` every minute: the same command goes on where it was stopped.
+images only. ResNet-56 teaches W4A4, asked once about every image; W2A2 learns from the labels and from the original
+network, asked about every image as the training sees it. A training keeps its state in ``--folder`` every minute: the
+same command goes on where it was stopped.
 
     python benchmarks/low_bit.py --folder runs/low_bit --json rows.json
 
@@ -48,6 +49,8 @@ EDGES = Rule(
 )
 BITS = {"w4a8": (4, 8), "w4a4": (4, 4), "w2a2": (2, 2)}
 LEARNING_RATES = {"w4a4": 1e-3, "w2a2": 3e-3}
+TEACHERS = {"w4a4": "resnet56", "w2a2": "resnet20"}
+LESSONS = {"w4a4": Distill(once=True), "w2a2": Distill(weight=0.5)}
 METHODS = {"nearest": Nearest(), "nearest, mse": Nearest(clip="mse"), "optimal brain": OptimalBrain()}
 RANGES = {"99.99 %": Percentile(percent=99.99), "mse": MeanSquaredError()}
 
@@ -66,7 +69,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("runs/low_bit"), help="where trainings keep their state")
     parser.add_argument("--epochs", type=float, default=20.0, help="passes over the training images")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--teacher", default="resnet56", choices=("resnet20", "resnet56"))
+    parser.add_argument("--teacher", choices=("resnet20", "resnet56"), help="in place of the mode's own")
     parser.add_argument("--precision", default="bfloat16", choices=("bfloat16", "float32"), help="of the training")
     parser.add_argument("--choose", action="store_true", help="compare settings on held-out training images")
     parser.add_argument("--learning-rates", default="5e-4,1e-3,2e-3,4e-3", help="to choose from")
@@ -89,7 +92,7 @@ def rounding(mode: str) -> Quantize:
 
 
 def training(mode: str, options: argparse.Namespace) -> Finetune:
-    """How codes, steps and biases are trained: by what the teacher says about every image as it is."""
+    """How codes, steps and biases are trained."""
     return Finetune(
         epochs=options.epochs,
         learning_rate=LEARNING_RATES[mode],
@@ -99,7 +102,7 @@ def training(mode: str, options: argparse.Namespace) -> Finetune:
         precision=options.precision,
         batch_norm=True,
         augment=("flip", "shift"),
-        distill=Distill(once=True),
+        distill=LESSONS[mode],
     )
 
 
@@ -137,7 +140,7 @@ def candidates(mode: str, options: argparse.Namespace) -> Iterator[tuple[str, Pl
 
 def teacher_of(mode: str, options: argparse.Namespace) -> nn.Module | None:
     """What teaches, where anything is trained."""
-    return None if mode == "w4a8" else network(options.teacher)
+    return None if mode == "w4a8" else network(options.teacher or TEACHERS[mode])
 
 
 def run(name: str, steps: Plan, data: Data, folder: Path, teacher: nn.Module | None) -> dict[str, Any]:
