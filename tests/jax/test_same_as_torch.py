@@ -9,8 +9,9 @@ from torch import nn
 
 import whit
 import whit.jax
-from whit import Int, Nearest, Plan, Prune, Quantize, Rule, decide, pruning
+from whit import Int, Nearest, Plan, Prune, Quantize, Rule, decide
 from whit.data import Samples
+from whit.decide import pruning
 from whit.decide.scoring import Evidence
 from whit.formats import BF16, FP8_E4M3, MXFP6_E3M2, MXINT8, NVFP4, Codebook
 from whit.ledger import Ledger

@@ -24,9 +24,9 @@ from whit import (
     Rule,
     Taylor,
     Wanda,
-    pruning,
 )
 from whit.data import Samples
+from whit.decide import pruning
 from whit.decide.channels import Channels
 from whit.decide.scoring import Evidence, weigh
 from whit.ledger import Ledger

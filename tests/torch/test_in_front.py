@@ -25,13 +25,13 @@ from whit import (
     Quantize,
     Rule,
     SmoothQuant,
-    placement,
     runtime,
 )
 from whit.cli.inspection import describe
 from whit.data import Samples
 from whit.decide.equalize import equalize
 from whit.export import exporters
+from whit.graph import placement
 from whit.graph.coupling import couple
 from whit.ledger import Scaled, Span
 from whit.scalings import Channels, Scaling

@@ -36,10 +36,9 @@ from whit import (
     Rewind,
     Taylor,
     Wanda,
-    pruning,
     schedules,
 )
-from whit.decide import Weight
+from whit.decide import Weight, pruning
 from whit.decide.scoring import Asked, Evidence, weigh
 from whit.graph.coupling import couple
 from whit.ledger import Ledger, Masked

@@ -11,18 +11,20 @@ from whit.decide.rounding import (
     runs_in_integers,
 )
 from whit.decide.skipped import Skipped, reasons
-from whit.decide.weights import Weight, beside_layers, weights_of
+from whit.decide.weights import Weight, computed_weights, layer_names, recurrent_weights, weights_of
 
 __all__ = [
     "Skipped",
     "Weight",
     "activation_grid",
-    "beside_layers",
     "biases",
     "check_masks",
+    "computed_weights",
     "folds",
+    "layer_names",
     "observed_codes",
     "reasons",
+    "recurrent_weights",
     "round_weights",
     "rounding",
     "runs_in_integers",

@@ -10,6 +10,7 @@ from whit import _core
 from whit.allocate import keep_weights
 from whit.decide.scoring import Evidence
 from whit.decide.skipped import Skipped
+from whit.decide.weights import layer_names
 from whit.formats import Floats
 from whit.ledger import Assigned, Masked, matrix, unmatrix
 from whit.moments import Moments
@@ -24,6 +25,7 @@ _DAMPING = 0.01
 _SHARES = (0.5, 0.8, 1.0)
 """Of what a layer is to lose, how much is gone after each round of choosing; later rounds take less, as more hangs on
 what is left."""
+_UNSEEN = "what it reads could not be seen, so that nothing makes up for what was pruned"
 Mask = NDArray[np.bool_]
 
 
@@ -52,15 +54,16 @@ def compensated(
     values = network.values()
     working = network.copy()
     working.apply_([masks[layer.weight] for layer in layers])
-    chosen = settings(step, [layer.name for layer in network.graph().layers()])
-    decisions: list[Masked | Assigned] = []
-    skipped: list[Skipped] = []
+    chosen = settings(step, layer_names(network.graph(), network))
+    others = [one for name, one in masks.items() if name not in {layer.weight for layer in layers}]
+    decisions: list[Masked | Assigned] = [*others]
+    named = dict.fromkeys(one.parameter.rpartition(".")[0] for one in others)
+    skipped = [Skipped(step="prune", layer=name, reason=_UNSEEN) for name in named]
     for layer in layers:
         cost = costs.get(layer.weight)
         moments = working.moments(layer, network, samples, most, cost) if cost is not None else None
         if moments is None:
-            reason = "what it reads could not be seen, so that nothing makes up for what was pruned"
-            skipped.append(Skipped(step="prune", layer=layer.name, reason=reason))
+            skipped.append(Skipped(step="prune", layer=layer.name, reason=_UNSEEN))
             decisions.append(masks[layer.weight])
             continue
         weight, name, axis = values[layer.weight], layer.weight, layer.axis

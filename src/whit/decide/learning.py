@@ -49,7 +49,7 @@ def learned(
     if others:
         raise PlanError("Quantize: layers learn to round together, by one method; give all rules the same one")
     tables = {operation.inputs[1] for operation in graph.matrix_operations() if operation.kind == "embedding"}
-    names = {layers[name] for name in methods} - tables
+    names = {layers[name] for name in methods if name in layers} - tables
     weights = [one for one in decisions if isinstance(one, Rounded) and one.parameter in names]
     working = network.copy()
     working.apply_(decisions)

@@ -11,6 +11,7 @@ from whit.allocate import Option, choose, least
 from whit.data import Samples
 from whit.decide.footprint import Footprint
 from whit.decide.sensitivity import Trial, Trials
+from whit.decide.weights import layer_names
 from whit.errors import PlanError, listed
 from whit.formats import Int
 from whit.graph import Graph, Layer
@@ -19,7 +20,7 @@ from whit.metrics import Loss
 from whit.mixed import Mixed
 from whit.network import Network
 from whit.progress import Progress
-from whit.steps import Quantize, Rule, settings
+from whit.steps import Quantize, Rule, setting, settings
 from whit.store import Profile
 from whit.workers import Workers
 
@@ -100,7 +101,7 @@ def mix(
 def _choosing(step: Quantize, graph: Graph, network: Network) -> list[Layer]:
     """The layers that no rule speaks of."""
     values, every = network.values(), graph.layers()
-    settings(step, [layer.name for layer in every])  # so that a rule which matches no layer is an error
+    settings(step, layer_names(graph, network))  # so that a rule which matches no layer is an error
     matched = [layer for layer in every if any(re.fullmatch(rule.layers, layer.name) for rule in step.rules)]
     found = [layer for layer in every if layer not in matched and values[layer.weight].dtype == np.float32]
     if not found:
@@ -148,9 +149,10 @@ class _Mixture:
 
     def within_bops(self, budget: int, graph: Graph) -> list[int]:
         """The best choice whose bit operations, with those of layers that did not choose, keep to the budget."""
-        own = settings(self.step, [layer.name for layer in graph.layers()])
         choosing = {layer[0].layer.name for layer in self.tried}
-        fixed = sum(_bops(layer, own.get(layer.name)) for layer in graph.layers() if layer.name not in choosing)
+        fixed = sum(
+            _bops(layer, setting(self.step, layer.name)) for layer in graph.layers() if layer.name not in choosing
+        )
         return self._choose(lambda trial: _bops(trial.layer, trial.use), budget, fixed)
 
     def within_bytes(self, budget: int, size_of: Callable[[Quantize], int], profile: Profile) -> list[int]:

@@ -11,7 +11,7 @@ from whit.allocate import erk, keep_one_, keep_rows, keep_weights, least
 from whit.decide.footprint import Footprint
 from whit.decide.scoring import Asked, Evidence, weigh
 from whit.decide.skipped import Skipped
-from whit.decide.weights import Weight, beside_layers, weights_of
+from whit.decide.weights import Weight, computed_weights, recurrent_weights, weights_of
 from whit.errors import PlanError
 from whit.formats import Floats
 from whit.ledger import Ledger, Masked, matrix, unmatrix
@@ -44,11 +44,9 @@ def single_weights(
         PlanError: The amount is too small for the budget.
     """
     graph = network.graph()
-    weights = weights_of(graph.layers(), network)
-    aside = [
-        Skipped(step="prune", layer=layer, reason=f"{what} are not masked one by one")
-        for layer, what in beside_layers(graph).items()
-    ]
+    weights = [*weights_of(graph.layers(), network), *recurrent_weights(graph, network)]
+    computed = "weights that are computed, not parameters, are not masked one by one"
+    aside = [Skipped(step="prune", layer=layer, reason=computed) for layer in computed_weights(graph)]
     known: dict[Asked, Floats] = {}
 
     def weighed(asked: Collection[Asked]) -> Mapping[Asked, Floats]:
@@ -58,7 +56,7 @@ def single_weights(
 
     def at(share: float) -> tuple[list[Masked], list[Skipped]]:
         masks, skipped = mask_weights(step if share == 1 else _scaled(step, share), weights, weighed, ledger)
-        return masks, [*skipped, *aside]
+        return masks, [*dict.fromkeys(skipped), *aside]
 
     budget = step.bytes
     if budget is None or footprint is None:

@@ -7,7 +7,7 @@ import numpy as np
 from whit.data import Array, Samples
 from whit.decide.learning import learned
 from whit.decide.skipped import Skipped
-from whit.decide.weights import Weight, beside_layers, weights_of
+from whit.decide.weights import Weight, computed_weights, layer_names, recurrent_weights, weights_of
 from whit.errors import PlanError
 from whit.formats import Int, short
 from whit.graph import Graph, Layer
@@ -36,6 +36,9 @@ __all__ = [
     "rounding",
     "runs_in_integers",
 ]
+
+
+_UNSEEN = "what it reads could not be seen; give it method=Nearest() and correct_biases=False by a rule"
 
 
 def round_weights(
@@ -93,7 +96,7 @@ def rounding(
     """
     graph = network.graph()
     layers = {layer.name: layer for layer in graph.layers()}
-    chosen = settings(step, list(layers))
+    chosen = settings(step, layer_names(graph, network))
     if unfolded := [fold.into for fold in network.foldable() if fold.into in chosen]:
         raise PlanError(
             f"Quantize: {unfolded[0]} is followed by a batch normalisation, which a runtime would multiply into the "
@@ -101,18 +104,20 @@ def rounding(
         )
     activations, skipped = _rounded_activations(step, chosen, graph, network, ledger, samples)
     if any(use.observes for use in chosen.values()):
-        weights, left = _rounded_in_turn(step, list(layers.values()), network, activations, samples, loss)
+        weights, left = _rounded_in_turn(step, chosen, list(layers.values()), network, activations, samples, loss)
     else:
-        weights, left = round_weights(step, weights_of(list(layers.values()), network))
-    before = [*activations, *weights]
+        weights, left = round_weights(step, weights_of(list(layers.values()), network), chosen)
+    recurrent, unseen = _rounded_recurrent(step, chosen, recurrent_weights(graph, network))
+    before = [*activations, *weights, *recurrent]
     decisions = learned(before, chosen, step.samples, graph, network, ledger, samples, progress or Progress())
     check_masks([one for one in decisions if isinstance(one, Rounded)], ledger)
-    return decisions, [*left, *skipped, *_unrounded(graph, network)]
+    return decisions, [*left, *skipped, *unseen, *_unrounded(graph, network)]
 
 
 def _unrounded(graph: Graph, network: Network) -> list[Skipped]:
     """The layers of kinds that are not rounded, and those that the forward pass does not read, under any name."""
-    found = {layer: f"{what} stay in floating point" for layer, what in beside_layers(graph).items()}
+    computed = "weights that are computed, not parameters, stay in floating point"
+    found = dict.fromkeys(computed_weights(graph), computed)
     values = network.values()
     read = {_address(values[name]) for one in graph.operations for name in one.inputs if name in values}
     for name, array in network.parameters().items():
@@ -135,7 +140,7 @@ def _rounded_activations(
 ) -> tuple[list[RoundedActivation], list[Skipped]]:
     """Grids for the activations around the layers whose settings ask for them."""
     layers = {layer.name: layer for layer in graph.layers()}
-    uses = {layers[name].weight: use for name, use in chosen.items() if use.activations is not None}
+    uses = {layers[name].weight: use for name, use in chosen.items() if name in layers and use.activations is not None}
     residual = {weight for weight, use in uses.items() if use.residual is not None}
     skipped = [
         Skipped(step="quantize", layer=layer.name, reason=f"{why}, so its activations stay in floating point")
@@ -170,8 +175,25 @@ def activation_grid(name: str, target: Int, covered: Range, observed: Histogram)
     return RoundedActivation(tensor=name, target=target, scale=scale, zero_point=zero_point)
 
 
+def _rounded_recurrent(
+    step: Quantize, chosen: Mapping[str, Quantize], weights: Sequence[Weight]
+) -> tuple[list[Rounded], list[Skipped]]:
+    """Codes of the weights of recurrent layers, by methods that look at weights alone."""
+    asked = {one.layer: chosen[one.layer] for one in weights if one.layer in chosen}
+    seeing = {layer for layer, use in asked.items() if use.weights is not None and use.observes}
+    reasons = dict.fromkeys(seeing, _UNSEEN) | {
+        layer: "recurrent layers run in floating point, so its activations stay so"
+        for layer, use in asked.items()
+        if use.activations is not None and layer not in seeing
+    }
+    made, skipped = round_weights(step, [one for one in weights if one.layer not in seeing], chosen)
+    skipped += [Skipped(step="quantize", layer=layer, reason=reason) for layer, reason in reasons.items()]
+    return made, list(dict.fromkeys(skipped))
+
+
 def _rounded_in_turn(
     step: Quantize,
+    chosen: Mapping[str, Quantize],
     layers: Sequence[Layer],
     network: Network,
     activations: Sequence[RoundedActivation],
@@ -184,7 +206,6 @@ def _rounded_in_turn(
     costs = network.sensitivities([layer.weight for layer in layers], samples, step.samples, loss)
     decisions: list[Rounded | Assigned] = []
     skipped: list[Skipped] = []
-    chosen = settings(step, [layer.name for layer in layers])
     for layer, weight in zip(layers, weights_of(layers, network), strict=True):
         use = chosen.get(layer.name)
         if use is None or use.weights is None or not use.observes or weight.values.dtype != np.float32:
@@ -196,8 +217,7 @@ def _rounded_in_turn(
         cost = costs.get(layer.weight)
         moments = working.moments(layer, network, samples, step.samples, cost) if cost is not None else None
         if moments is None:
-            reason = "what it reads could not be seen; give it method=Nearest() and correct_biases=False by a rule"
-            skipped.append(Skipped(step="quantize", layer=layer.name, reason=reason))
+            skipped.append(Skipped(step="quantize", layer=layer.name, reason=_UNSEEN))
             continue
         made = observed_codes(use, layer, weight, moments, network)
         working.apply_(made)

@@ -1,4 +1,4 @@
-"""The weights of layers, and what has weights beside layers."""
+"""The weights of layers, of recurrent layers, and what else has weights."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,10 +7,9 @@ from whit.data import Array
 from whit.graph import Graph, Layer
 from whit.network import Network
 
-__all__ = ["Weight", "beside_layers", "weights_of"]
+__all__ = ["Weight", "computed_weights", "layer_names", "recurrent_weights", "weights_of"]
 
-_FLOATING = frozenset({"lstm", "gru", "rnn"})
-"""Kinds of operations whose weights are neither rounded nor masked."""
+_RECURRENT = frozenset({"lstm", "gru", "rnn"})
 
 
 class Weight(NamedTuple):
@@ -35,13 +34,24 @@ def weights_of(layers: Sequence[Layer], network: Network) -> list[Weight]:
     return [Weight(layer.name, layer.weight, values[layer.weight], layer.axis) for layer in layers]
 
 
-def beside_layers(graph: Graph) -> dict[str, str]:
-    """Weights that are no layer's, in words, by what has them."""
-    found: dict[str, str] = {}
-    for operation in graph.operations:
-        if operation.kind in _FLOATING:
-            for name in filter(graph.is_parameter, operation.inputs):
-                found[name.rpartition(".")[0] or name] = f"weights of {operation.kind}"
-        elif operation.kind in ("conv", "linear") and graph.tensors[operation.inputs[1]].role == "activation":
-            found[operation.layer or operation.output] = "weights that are computed, not parameters,"
-    return found
+def recurrent_weights(graph: Graph, network: Network) -> list[Weight]:
+    """The weights of recurrent layers, of what they read and of what they remember, several of one layer's name."""
+    values = network.values()
+    names = (
+        name for one in graph.operations if one.kind in _RECURRENT for name in filter(graph.is_parameter, one.inputs)
+    )
+    matrices = dict.fromkeys(name for name in names if len(graph.shape(name)) > 1)
+    return [Weight(name.rpartition(".")[0] or name, name, values[name]) for name in matrices]
+
+
+def layer_names(graph: Graph, network: Network) -> list[str]:
+    """What rules can match."""
+    recurrent = dict.fromkeys(weight.layer for weight in recurrent_weights(graph, network))
+    return [*(layer.name for layer in graph.layers()), *recurrent]
+
+
+def computed_weights(graph: Graph) -> list[str]:
+    """What has weights that are computed, not parameters."""
+    found = (one for one in graph.operations if one.kind in ("conv", "linear"))
+    computed = (one for one in found if graph.tensors[one.inputs[1]].role == "activation")
+    return list(dict.fromkeys(one.layer or one.output for one in computed))

@@ -15,6 +15,7 @@ from whit.onnx.initializers import LEVELS, Source, code_type, initializers
 
 __all__ = ["store_codes_"]
 
+_GATES, _RECURRENT = frozenset({"Slice", "Concat", "Unsqueeze"}), frozenset({"LSTM", "GRU", "RNN"})
 _MOVES = frozenset({"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool", "Identity"})
 
 
@@ -40,7 +41,12 @@ def store_codes_(model: onnx.ModelProto, ledger: Ledger) -> set[str]:
         if _is_table(decision, kind, readers[name]):
             stored.update(_replace_in_gathers_(model, decision, kind, readers[name]))
             continue
-        replace_ = _replace_by_integers_ if isinstance(decision.target, Int) else _replace_by_levels_
+        if not isinstance(decision.target, Int):
+            replace_ = _replace_by_levels_
+        elif _is_recurrent(readers[name], readers):
+            replace_ = _replace_by_arithmetic_
+        else:
+            replace_ = _replace_by_integers_
         stored.update(replace_(model, decision, kind))
     for name, decision in ledger.biases().items():
         if all(node.op_type in ("Conv", "Gemm") for node in readers[name]):
@@ -55,6 +61,16 @@ def _reads_integers(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> 
     while maker is not None and maker.op_type in _MOVES:
         maker = makers.get(maker.input[0])
     return maker is not None and maker.op_type == "DequantizeLinear"
+
+
+def _is_recurrent(nodes: list[onnx.NodeProto], readers: dict[str, list[onnx.NodeProto]]) -> bool:
+    """Whether a weight, its gates put in ONNX's order, goes into a recurrent layer and nowhere else."""
+    found = [*nodes]
+    for node in found:
+        if node.op_type in _GATES:
+            found += [reader for name in node.output for reader in readers.get(name, [])]
+    ends = {node.op_type for node in found} - _GATES
+    return bool(ends) and ends <= _RECURRENT
 
 
 def _check_unchanged(model: onnx.ModelProto, name: str, values: Array) -> None:
@@ -76,6 +92,20 @@ def _replace_by_integers_(model: onnx.ModelProto, decision: Rounded, kind: int) 
     if target.per == "group":
         attributes["block_size"] = target.block(decision.codes.shape[1])
     chain.then("DequantizeLinear", *chain.stored, **attributes)
+    _reshape_(chain, decision)
+    return chain.finished_()
+
+
+def _replace_by_arithmetic_(model: onnx.ModelProto, decision: Rounded, kind: int) -> list[str]:
+    """Codes that are integers become floats once, when a runtime opens the file.
+
+    Recurrent layers run in floating point, and ONNX Runtime would run a DequantizeLinear in every call.
+    """
+    chain = _Chain(model, decision, kind)
+    codes, scale, zero_point = chain.stored
+    codes, zero_point = (chain.then("Cast", one, to=TensorProto.FLOAT) for one in (codes, zero_point))
+    scale, zero_point = _spread(chain, decision, [scale, zero_point])
+    chain.then("Mul", chain.then("Sub", codes, zero_point), scale)
     _reshape_(chain, decision)
     return chain.finished_()
 
@@ -130,15 +160,28 @@ def _replace_by_levels_(model: onnx.ModelProto, decision: Rounded, kind: int) ->
     else:
         chain.then("Cast", codes, to=TensorProto.FLOAT)
     levels = chain.last
+    if decision.target.per == "group":
+        rest = _of_columns(chain, decision, rest)
     for scale in rest:
-        spread = _of_columns(chain, decision, scale) if decision.target.per == "group" else scale
-        chain.then("Mul", levels, spread)
+        chain.then("Mul", levels, scale)
     _reshape_(chain, decision)
     return chain.finished_()
 
 
-def _of_columns(chain: "_Chain", decision: Rounded, scale: str) -> str:
-    """The scale of every column: that of the group ``column // block``."""
+def _spread(chain: "_Chain", decision: Rounded, names: list[str]) -> list[str]:
+    """Scales or zero points, as they meet codes of a weight with output channels first."""
+    match decision.target.per:
+        case "tensor":
+            return names
+        case "group":
+            return _of_columns(chain, decision, names)
+        case _:
+            axes = chain.array("axes", np.arange(1, len(decision.shape)))
+            return [chain.then("Unsqueeze", name, axes) for name in names]
+
+
+def _of_columns(chain: "_Chain", decision: Rounded, names: list[str]) -> list[str]:
+    """The scale or zero point of every column: that of the group ``column // block``."""
     columns = decision.codes.shape[1]
     first, end, step, block = (
         chain.array(suffix, np.array(value, np.int32))
@@ -147,7 +190,7 @@ def _of_columns(chain: "_Chain", decision: Rounded, scale: str) -> str:
         )
     )
     groups = chain.then("Div", chain.then("Range", first, end, step), block)
-    return chain.then("Gather", scale, groups, axis=1)
+    return [chain.then("Gather", name, groups, axis=1) for name in names]
 
 
 def _reshape_(chain: "_Chain", decision: Rounded) -> None:
