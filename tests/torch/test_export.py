@@ -381,6 +381,29 @@ def test_attention_with_a_learned_bias_is_exported_with_a_free_batch_size(tmp_pa
     np.testing.assert_allclose(open_onnx(tmp_path / "model.onnx")(x), net.predict(samples), atol=1e-5)
 
 
+class Windowed(nn.Module):
+    """Attention within windows, with an axis each for batch, window and head, or one for all three."""
+
+    def __init__(self, *, joined: bool) -> None:
+        super().__init__()
+        self.qkv, self.joined = nn.Linear(8, 36), joined
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).reshape(x.shape[0], 3, 4, 3, 3, 4).permute(3, 0, 1, 4, 2, 5)
+        query, key, value = qkv.flatten(1, 3) if self.joined else qkv
+        return F.scaled_dot_product_attention(query, key, value).reshape(x.shape[0], -1)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_attention_may_have_any_axes_before_words_and_features(joined: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(3, 12, 8)).astype(np.float32)
+    net = TorchNetwork.of(Windowed(joined=joined), Samples((x,), np.zeros(3, np.int64)))
+    exported(net, Ledger(), tmp_path)
+    found = open_onnx(tmp_path / "model.onnx")(x)
+    np.testing.assert_allclose(found, net.predict(Samples((x,), np.zeros(3, np.int64))), atol=1e-5)
+
+
 class Seeing(nn.Module):
     """Patches of images, one layer of attention as vision transformers have it, and what they are normalised by."""
 

@@ -161,7 +161,9 @@ def _attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
     factor = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = op.MatMul(op.Mul(query, op.Constant(value_float=factor)), op.Transpose(key, perm=[0, 1, 3, 2]))
+    *before, rows, columns = range(len(key.shape))
+    keys = op.Transpose(key, perm=[*before, columns, rows])
+    scores = op.MatMul(op.Mul(query, op.Constant(value_float=factor)), keys)
     if attn_mask is not None:
         scores = op.Add(scores, attn_mask)
     return op.MatMul(op.Softmax(scores, axis=-1), value)
