@@ -11,7 +11,7 @@ from whit.decide.rounding import (
     runs_in_integers,
 )
 from whit.decide.skipped import Skipped, reasons
-from whit.decide.weights import Weight, computed_weights, layer_names, recurrent_weights, weights_of
+from whit.decide.weights import Weight, computed_weights, layer_names, weights_beside, weights_of
 
 __all__ = [
     "Skipped",
@@ -24,9 +24,9 @@ __all__ = [
     "layer_names",
     "observed_codes",
     "reasons",
-    "recurrent_weights",
     "round_weights",
     "rounding",
     "runs_in_integers",
+    "weights_beside",
     "weights_of",
 ]

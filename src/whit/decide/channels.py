@@ -185,9 +185,12 @@ def macs_after(cuts: Sequence[Cut], graph: Graph) -> float:
     total, computed = 0.0, computed_from(graph)
     for operation in graph.operations:
         macs = float(graph.macs_of(operation))
-        weights = computed.get(operation.inputs[1], operation.inputs[1:2]) if macs else ()
-        for axis, size in enumerate(graph.shape(operation.inputs[1])[:2] if macs else ()):
-            macs *= 1 - max((gone.get(Axis(weight, axis), 0) for weight in weights), default=0) / size
+        if macs:
+            product = graph.multiplied(operation)
+            name = operation.inputs[1] if product is None else product.parameter
+            weights = computed.get(name, (name,))
+            for axis, size in enumerate(graph.shape(name)[:2]):
+                macs *= 1 - max((gone.get(Axis(weight, axis), 0) for weight in weights), default=0) / size
         total += macs
     return total
 

@@ -11,7 +11,7 @@ from whit.allocate import erk, keep_one_, keep_rows, keep_weights, least
 from whit.decide.footprint import Footprint
 from whit.decide.scoring import Asked, Evidence, weigh
 from whit.decide.skipped import Skipped
-from whit.decide.weights import Weight, computed_weights, recurrent_weights, weights_of
+from whit.decide.weights import Weight, computed_weights, weights_beside, weights_of
 from whit.errors import PlanError
 from whit.formats import Floats
 from whit.ledger import Ledger, Masked, matrix, unmatrix
@@ -44,7 +44,7 @@ def single_weights(
         PlanError: The amount is too small for the budget.
     """
     graph = network.graph()
-    weights = [*weights_of(graph.layers(), network), *recurrent_weights(graph, network)]
+    weights = [*weights_of(graph.layers(), network), *weights_beside(graph, network)]
     computed = "weights that are computed, not parameters, are not masked one by one"
     aside = [Skipped(step="prune", layer=layer, reason=computed) for layer in computed_weights(graph)]
     known: dict[Asked, Floats] = {}

@@ -7,7 +7,7 @@ import numpy as np
 from whit.data import Array, Samples
 from whit.decide.learning import learned
 from whit.decide.skipped import Skipped
-from whit.decide.weights import Weight, computed_weights, layer_names, recurrent_weights, weights_of
+from whit.decide.weights import Weight, computed_weights, layer_names, weights_beside, weights_of
 from whit.errors import PlanError
 from whit.formats import Int, short
 from whit.graph import Graph, Layer
@@ -107,8 +107,8 @@ def rounding(
         weights, left = _rounded_in_turn(step, chosen, list(layers.values()), network, activations, samples, loss)
     else:
         weights, left = round_weights(step, weights_of(list(layers.values()), network), chosen)
-    recurrent, unseen = _rounded_recurrent(step, chosen, recurrent_weights(graph, network))
-    before = [*activations, *weights, *recurrent]
+    beside, unseen = _rounded_beside(step, chosen, weights_beside(graph, network))
+    before = [*activations, *weights, *beside]
     decisions = learned(before, chosen, step.samples, graph, network, ledger, samples, progress or Progress())
     check_masks([one for one in decisions if isinstance(one, Rounded)], ledger)
     return decisions, [*left, *skipped, *unseen, *_unrounded(graph, network)]
@@ -175,14 +175,14 @@ def activation_grid(name: str, target: Int, covered: Range, observed: Histogram)
     return RoundedActivation(tensor=name, target=target, scale=scale, zero_point=zero_point)
 
 
-def _rounded_recurrent(
+def _rounded_beside(
     step: Quantize, chosen: Mapping[str, Quantize], weights: Sequence[Weight]
 ) -> tuple[list[Rounded], list[Skipped]]:
-    """Codes of the weights of recurrent layers, by methods that look at weights alone."""
+    """Codes of the weights of what is no ``Layer``, by methods that look at weights alone."""
     asked = {one.layer: chosen[one.layer] for one in weights if one.layer in chosen}
     seeing = {layer for layer, use in asked.items() if use.weights is not None and use.observes}
     reasons = dict.fromkeys(seeing, _UNSEEN) | {
-        layer: "recurrent layers run in floating point, so its activations stay so"
+        layer: "only convolutions and linear layers run in integers, so its activations stay in floating point"
         for layer, use in asked.items()
         if use.activations is not None and layer not in seeing
     }

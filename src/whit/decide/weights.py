@@ -1,4 +1,4 @@
-"""The weights of layers, of recurrent layers, and what else has weights."""
+"""The weights of layers, and what else has weights."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from whit.data import Array
 from whit.graph import Graph, Layer
 from whit.network import Network
 
-__all__ = ["Weight", "computed_weights", "layer_names", "recurrent_weights", "weights_of"]
+__all__ = ["Weight", "computed_weights", "layer_names", "weights_beside", "weights_of"]
 
 _RECURRENT = frozenset({"lstm", "gru", "rnn"})
 
@@ -34,20 +34,27 @@ def weights_of(layers: Sequence[Layer], network: Network) -> list[Weight]:
     return [Weight(layer.name, layer.weight, values[layer.weight], layer.axis) for layer in layers]
 
 
-def recurrent_weights(graph: Graph, network: Network) -> list[Weight]:
-    """The weights of recurrent layers, of what they read and of what they remember, several of one layer's name."""
-    values = network.values()
-    names = (
-        name for one in graph.operations if one.kind in _RECURRENT for name in filter(graph.is_parameter, one.inputs)
-    )
-    matrices = dict.fromkeys(name for name in names if len(graph.shape(name)) > 1)
-    return [Weight(name.rpartition(".")[0] or name, name, values[name]) for name in matrices]
+def weights_beside(graph: Graph, network: Network) -> list[Weight]:
+    """The matrices of what is no ``Layer``: of recurrent layers, several of one name, and of plain products.
+
+    A product is ``x @ weight``, ``addmm`` or ``einsum`` with a parameter, such as the layers of GPT-2.
+    """
+    values, parameters = network.values(), network.parameters()
+    layers = {layer.weight for layer in graph.layers()}
+    found: dict[str, int] = {}
+    for operation in graph.operations:
+        if operation.kind in _RECURRENT:
+            matrices = (name for name in operation.inputs if graph.is_parameter(name) and len(graph.shape(name)) > 1)
+            found |= dict.fromkeys(matrices, 0)
+        elif (weight := graph.multiplied(operation)) is not None and weight.parameter in parameters.keys() - layers:
+            found[weight.parameter] = weight.axis
+    return [Weight(name.rpartition(".")[0] or name, name, values[name], axis) for name, axis in found.items()]
 
 
 def layer_names(graph: Graph, network: Network) -> list[str]:
     """What rules can match."""
-    recurrent = dict.fromkeys(weight.layer for weight in recurrent_weights(graph, network))
-    return [*(layer.name for layer in graph.layers()), *recurrent]
+    beside = (weight.layer for weight in weights_beside(graph, network))
+    return list(dict.fromkeys([*(layer.name for layer in graph.layers()), *beside]))
 
 
 def computed_weights(graph: Graph) -> list[str]:

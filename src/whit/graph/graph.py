@@ -48,6 +48,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
+from whit.ledger import Axis
+
 __all__ = ["ELEMENTWISE", "Graph", "Layer", "Operation", "Tensor", "own_input"]
 
 _MATRICES = frozenset({"conv", "conv_transpose", "linear", "embedding"})
@@ -161,8 +163,22 @@ class Graph:
         """Whether a tensor is a parameter or any buffer of floating-point numbers."""
         return name in self.tensors and self.tensors[name].role in ("parameter", "buffer")
 
+    def multiplied(self, operation: Operation) -> Axis | None:
+        """The parameter that a plain product multiplies with as a matrix, and its axis of what is made."""
+        if operation.kind != "contract":
+            return None
+        *letters, made = operation.attributes["letters"]
+        for name, own in zip(operation.inputs, letters, strict=True):
+            kept = [axis for axis, letter in enumerate(own) if letter in made]
+            if self.is_parameter(name) and len(own) == 2 and len(kept) == 1:
+                return Axis(name, kept[0])
+        return None
+
     def macs_of(self, operation: Operation) -> int:
         """Multiply-accumulates of one operation for one sample; only weight matrices count."""
+        if (weight := self.multiplied(operation)) is not None:
+            # Each number that is made is a sum over the other axis of the matrix.
+            return prod((*self.shape(operation.output), self.shape(weight.parameter)[1 - weight.axis])) // self.batch
         if operation.kind not in ("conv", "linear", "conv_transpose"):
             return 0
         # A row of the weight makes a number of what is read; transposed, it makes rows of numbers of one that is read.

@@ -111,6 +111,8 @@ def sensitivities(
         with torch.enable_grad():
             outputs = watch(module, inputs, names, lambda name, call, to=calls: to.append((name, call)))
             wanted = [call.output for _, call in calls]
+            if not wanted:
+                continue
             found = torch.autograd.grad(_probe(outputs, loss, generator), wanted, allow_unused=True)
         for (name, call), gradient in zip(calls, found, strict=True):
             if gradient is None:  # pyright: ignore[reportUnnecessaryComparison] (what the output does not depend on)
