@@ -18,6 +18,7 @@ Decision = Structure | Value
 class Ledger:
     """Every decision that still stands, in replay order.
 
+    >>> from whit.ledger import Axis
     >>> ledger = Ledger().record(Masked(parameter="w", mask=np.array([True, False, True])))
     >>> kept = Kept(group="w", axes={Axis("w", 0): np.array([1, 2])})
     >>> [type(decision).__name__ for decision in ledger.record(kept)]
