@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import whit
 from whit import Codebook, Data, Finetune, Int, OptimalBrain, Plan, Prune, Quantize, Rule, formats
 from whit.data import Samples
-from whit.decide import layer_names
+from whit.decide import layer_names, weights_beside
 from whit.formats import Format
 from whit.torch.network import TorchNetwork
 
@@ -86,10 +86,16 @@ def test_what_cannot_be_done_with_them_is_said() -> None:
     assert all("method=Nearest()" in one.reason for one in result.skipped)
 
 
+def test_what_is_left_of_them_does_not_make_up_for_what_went() -> None:
+    result = whit.compress(Products(), Plan(Prune(amount=0.5, compensate=True)), data=DATA)
+    assert result.ledger.masks().keys() == NAMES
+    assert [one.layer for one in result.skipped] == ["up", "down", "mixed", "head"]
+
+
 def test_their_products_are_counted_and_rules_know_their_names() -> None:
     net = TorchNetwork.of(Products(), Samples((X[:2],), Y[:2]))
     assert net.graph().macs() == 5 * (8 * 12 + 12 * 8 + 8 * 6) + 6 * 2
-    assert layer_names(net.graph(), net) == ["up", "down", "mixed", "head"]
+    assert layer_names(net.graph(), weights_beside(net.graph(), net)) == ["up", "down", "mixed", "head"]
 
 
 def test_channels_between_them_are_cut_until_a_share_is_left() -> None:

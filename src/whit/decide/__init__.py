@@ -11,7 +11,7 @@ from whit.decide.rounding import (
     runs_in_integers,
 )
 from whit.decide.skipped import Skipped, reasons
-from whit.decide.weights import Weight, computed_weights, layer_names, weights_beside, weights_of
+from whit.decide.weights import Weight, layer_names, weights_beside, weights_of
 
 __all__ = [
     "Skipped",
@@ -19,7 +19,6 @@ __all__ = [
     "activation_grid",
     "biases",
     "check_masks",
-    "computed_weights",
     "folds",
     "layer_names",
     "observed_codes",

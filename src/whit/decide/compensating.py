@@ -10,7 +10,7 @@ from whit import _core
 from whit.allocate import keep_weights
 from whit.decide.scoring import Evidence
 from whit.decide.skipped import Skipped
-from whit.decide.weights import layer_names
+from whit.decide.weights import layer_names, weights_beside
 from whit.formats import Floats
 from whit.ledger import Assigned, Masked, matrix, unmatrix
 from whit.moments import Moments
@@ -54,10 +54,11 @@ def compensated(
     values = network.values()
     working = network.copy()
     working.apply_([masks[layer.weight] for layer in layers])
-    chosen = settings(step, layer_names(network.graph(), network))
-    others = [one for name, one in masks.items() if name not in {layer.weight for layer in layers}]
-    decisions: list[Masked | Assigned] = [*others]
-    named = dict.fromkeys(one.parameter.rpartition(".")[0] for one in others)
+    beside = weights_beside(network.graph(), network)
+    chosen = settings(step, layer_names(network.graph(), beside))
+    masked = [weight for weight in beside if weight.parameter in masks]
+    decisions: list[Masked | Assigned] = [masks[weight.parameter] for weight in masked]
+    named = dict.fromkeys(weight.layer for weight in masked)
     skipped = [Skipped(step="prune", layer=name, reason=_UNSEEN) for name in named]
     for layer in layers:
         cost = costs.get(layer.weight)

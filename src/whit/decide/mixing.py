@@ -11,7 +11,7 @@ from whit.allocate import Option, choose, least
 from whit.data import Samples
 from whit.decide.footprint import Footprint
 from whit.decide.sensitivity import Trial, Trials
-from whit.decide.weights import layer_names
+from whit.decide.weights import layer_names, weights_beside
 from whit.errors import PlanError, listed
 from whit.formats import Int
 from whit.graph import Graph, Layer
@@ -101,7 +101,9 @@ def mix(
 def _choosing(step: Quantize, graph: Graph, network: Network) -> list[Layer]:
     """The layers that no rule speaks of."""
     values, every = network.values(), graph.layers()
-    settings(step, layer_names(graph, network))  # so that a rule which matches no layer is an error
+    settings(
+        step, layer_names(graph, weights_beside(graph, network))
+    )  # so that a rule which matches no layer is an error
     matched = [layer for layer in every if any(re.fullmatch(rule.layers, layer.name) for rule in step.rules)]
     found = [layer for layer in every if layer not in matched and values[layer.weight].dtype == np.float32]
     if not found:

@@ -96,7 +96,8 @@ def rounding(
     """
     graph = network.graph()
     layers = {layer.name: layer for layer in graph.layers()}
-    chosen = settings(step, layer_names(graph, network))
+    beside = weights_beside(graph, network)
+    chosen = settings(step, layer_names(graph, beside))
     if unfolded := [fold.into for fold in network.foldable() if fold.into in chosen]:
         raise PlanError(
             f"Quantize: {unfolded[0]} is followed by a batch normalisation, which a runtime would multiply into the "
@@ -107,8 +108,8 @@ def rounding(
         weights, left = _rounded_in_turn(step, chosen, list(layers.values()), network, activations, samples, loss)
     else:
         weights, left = round_weights(step, weights_of(list(layers.values()), network), chosen)
-    beside, unseen = _rounded_beside(step, chosen, weights_beside(graph, network))
-    before = [*activations, *weights, *beside]
+    others, unseen = _rounded_beside(step, chosen, beside)
+    before = [*activations, *weights, *others]
     decisions = learned(before, chosen, step.samples, graph, network, ledger, samples, progress or Progress())
     check_masks([one for one in decisions if isinstance(one, Rounded)], ledger)
     return decisions, [*left, *skipped, *unseen, *_unrounded(graph, network)]

@@ -51,10 +51,9 @@ def weights_beside(graph: Graph, network: Network) -> list[Weight]:
     return [Weight(name.rpartition(".")[0] or name, name, values[name], axis) for name, axis in found.items()]
 
 
-def layer_names(graph: Graph, network: Network) -> list[str]:
-    """What rules can match."""
-    beside = (weight.layer for weight in weights_beside(graph, network))
-    return list(dict.fromkeys([*(layer.name for layer in graph.layers()), *beside]))
+def layer_names(graph: Graph, beside: Sequence[Weight]) -> list[str]:
+    """What rules can match: layers, and what has the weights beside them."""
+    return list(dict.fromkeys([*(layer.name for layer in graph.layers()), *(weight.layer for weight in beside)]))
 
 
 def computed_weights(graph: Graph) -> list[str]:
