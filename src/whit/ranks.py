@@ -5,6 +5,7 @@ every batch. What is measured, is measured by the first.
 """
 
 import atexit
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,14 +101,20 @@ def group() -> Any:
 
     if not distributed.is_initialized():
         distributed.init_process_group("gloo", timeout=_PATIENCE)
-        # Its threads must not outlive what they use: a process that ends with them may be aborted.
         atexit.register(_leave)
     return distributed.group.WORLD if distributed.get_backend() == "gloo" else distributed.new_group(backend="gloo")
 
 
 def _leave() -> None:
-    """End the group, unless whoever uses it did."""
+    """End the group, unless whoever uses it did, and with it its threads.
+
+    They must not outlive Python: one that lets go of a tensor after that aborts the process. torch joins them when
+    nothing refers to the group any more, so that ending it is not enough. (torch's own caches go on referring to it
+    after a training with ``sharded=True``.)
+    """
     from torch import distributed
 
     if distributed.is_initialized():
         distributed.destroy_process_group()
+    group.cache_clear()
+    gc.collect()

@@ -117,6 +117,25 @@ try:
 except WhitError as error:
     print(type(error).__name__, error, flush=True)
 '''
+LEFT = """
+import atexit
+from pathlib import Path
+
+import torch
+from whit.ranks import Ranks
+
+
+def left():
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").glob("*")]
+    print([name for name in names if "gloo" in name])
+
+
+atexit.register(left)  # called after what is registered later
+ranks = Ranks.here()
+ranks.sum_(torch.ones(3))
+print(ranks.every(ranks.rank), ranks.from_first(lambda: 7))
+left()
+"""
 WAYS = ("plain", "accumulated", "augmented", "judged", "rounded", "folded", "sharded")
 
 
@@ -192,6 +211,15 @@ def test_a_process_that_is_killed_is_an_error_in_the_others_and_no_hang(script: 
     (first, _), (second, _) = run(2, [str(script), str(script.parent), "dies"], script.parent)
     assert first.startswith("WorkersError process 0 of 2 waited for the others, of which one is gone")
     assert second == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list threads")
+def test_a_process_ends_without_threads_of_its_group(tmp_path: Path) -> None:
+    for printed, error in run(2, ["-c", LEFT], tmp_path):
+        values, before, after = printed.splitlines()
+        assert (values, error) == ("[0, 1] 7", "")
+        assert "gloo" in before
+        assert after == "[]"
 
 
 def test_the_command_line_runs_under_torchrun_and_one_process_writes_and_prints(tiny_folder: Path) -> None:
