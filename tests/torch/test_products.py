@@ -44,6 +44,23 @@ class Products(nn.Module):
         return torch.relu(torch.einsum("bnk,mk->bnm", x, self.mixed)).mean(1) @ self.head
 
 
+class Experts(nn.Module):
+    """Three experts and two heads, each with a matrix of its own; one parameter holds those of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.up, self.down = nn.Parameter(torch.randn(3, 8, 12) / 3), nn.Parameter(torch.randn(3, 12, 8) / 3)
+        self.heads = nn.Parameter(torch.randn(8, 2, 4) / 3)
+        self.gate, self.head = nn.Linear(8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = torch.relu(x.unsqueeze(1) @ self.up) @ self.down
+        shared = torch.einsum("bend,bne->bnd", made, torch.softmax(self.gate(x), -1))
+        heads = torch.einsum("bnd,dhk->bnhk", x, self.heads)
+        return self.head((shared + heads.flatten(2)).mean(1))
+
+
 NAMES = {"up.weight", "down.weight", "mixed", "head"}
 FORMATS = (Int(bits=8), Int(bits=4, per="group", group_size=4, symmetric=False), formats.NVFP4, Codebook(k=16))
 
@@ -60,6 +77,29 @@ def test_they_are_rounded_by_output_channel(target: Format, tmp_path: Path) -> N
     whit.save(result, tmp_path / "model.whit")
     loaded = whit.load(tmp_path / "model.whit", into=Products())
     torch.testing.assert_close(loaded(torch.from_numpy(X)), result.model(torch.from_numpy(X)))
+
+
+@pytest.mark.parametrize("target", FORMATS, ids=lambda target: target.name)
+def test_several_matrices_in_one_parameter_share_the_scales_of_what_they_make(target: Format) -> None:
+    result = whit.compress(Experts(), Plan(Quantize(weights=target)), data=DATA)
+    found = result.ledger.rounded()
+    assert {name: (found[name].axis, found[name].codes.shape) for name in ("up", "down", "heads")} == {
+        "up": (2, (12, 3 * 8)),
+        "down": (2, (8, 3 * 12)),
+        "heads": (2, (4, 8 * 2)),
+    }
+    assert not result.skipped
+    assert result.parity.max_abs < 1e-5
+
+
+def test_several_matrices_in_one_parameter_are_counted_pruned_and_trained() -> None:
+    plan = Plan(Prune(amount=0.5), Quantize(weights=Int(bits=4)), Finetune(epochs=1, trains="both"))
+    result = whit.compress(Experts(), plan, data=DATA)
+    assert result.before.macs == 5 * (8 * 3 + 3 * 8 * 12 + 3 * 12 * 8 + 8 * 2 * 4) + 8 * 2
+    assert result.ledger.masks().keys() == {"gate.weight", "head.weight", "up", "down", "heads"}
+    assert result.parity.max_abs < 1e-5
+    cut = whit.compress(Experts(), Plan(Prune(amount=0.9, unit="channel", scope="global", macs=0.6)), data=DATA)
+    assert 0.4 < cut.after.macs / cut.before.macs <= 0.6
 
 
 def test_they_are_masked_and_trained_through_their_rounding() -> None:

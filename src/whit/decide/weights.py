@@ -35,9 +35,10 @@ def weights_of(layers: Sequence[Layer], network: Network) -> list[Weight]:
 
 
 def weights_beside(graph: Graph, network: Network) -> list[Weight]:
-    """The matrices of what is no ``Layer``: of recurrent layers, several of one name, and of plain products.
+    """The weights of what is no ``Layer``: of recurrent layers, several of one name, and of plain products.
 
-    A product is ``x @ weight``, ``addmm`` or ``einsum`` with a parameter, such as the layers of GPT-2.
+    A product is ``x @ weight``, ``addmm``, ``bmm`` or ``einsum`` with a parameter, such as the layers of GPT-2 or the
+    experts of a mixture.
     """
     values, parameters = network.values(), network.parameters()
     layers = {layer.weight for layer in graph.layers()}

@@ -164,21 +164,30 @@ class Graph:
         return name in self.tensors and self.tensors[name].role in ("parameter", "buffer")
 
     def multiplied(self, operation: Operation) -> Axis | None:
-        """The parameter that a plain product multiplies with as a matrix, and its axis of what is made."""
+        """The parameter that a plain product multiplies with, and its axis of what is made.
+
+        A matrix, or several: where experts or heads have one each, the axis is that of what each of them makes.
+        """
         if operation.kind != "contract":
             return None
         *letters, made = operation.attributes["letters"]
-        for name, own in zip(operation.inputs, letters, strict=True):
+        for place, (name, own) in enumerate(zip(operation.inputs, letters, strict=True)):
             kept = [axis for axis, letter in enumerate(own) if letter in made]
-            if self.is_parameter(name) and len(own) == 2 and len(kept) == 1:
-                return Axis(name, kept[0])
+            if self.is_parameter(name) and 0 < len(kept) < len(own):
+                others = "".join(letters[:place] + letters[place + 1 :])
+                alone = [axis for axis in kept if own[axis] not in others]
+                return Axis(name, (alone or kept)[-1])
         return None
 
     def macs_of(self, operation: Operation) -> int:
         """Multiply-accumulates of one operation for one sample; only weight matrices count."""
         if (weight := self.multiplied(operation)) is not None:
-            # Each number that is made is a sum over the other axis of the matrix.
-            return prod((*self.shape(operation.output), self.shape(weight.parameter)[1 - weight.axis])) // self.batch
+            # Each number that is made is a sum over the axes that are gone.
+            letters, made = operation.attributes["letters"], operation.attributes["letters"][-1]
+            own = letters[operation.inputs.index(weight.parameter)]
+            sizes = zip(self.shape(weight.parameter), own, strict=True)
+            summed = (size for size, letter in sizes if letter not in made)
+            return prod((*self.shape(operation.output), *summed)) // self.batch
         if operation.kind not in ("conv", "linear", "conv_transpose"):
             return 0
         # A row of the weight makes a number of what is read; transposed, it makes rows of numbers of one that is read.
