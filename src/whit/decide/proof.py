@@ -1,6 +1,9 @@
 """Cuts that are proven before they are made: sliced output equals zero-masked output."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from itertools import chain
+from re import sub
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +39,8 @@ class Proven(NamedTuple):
 def proven_cuts(step: Prune, network: Network, evidence: Evidence, footprint: Footprint | None = None) -> Proven:
     """The cuts that a step with ``unit="channel"`` makes, none of which changes what the channels that stay compute.
 
-    A group whose cut does is left alone, with the reason: its width is a number in the user's code, say. Of numbers of
+    A group whose cut does is left alone, with the reason: its width is a number in the user's code, say. Where that is
+    so of two groups that only numbers in names tell apart, the others of them are left alone untried. Of numbers of
     which nobody can say what they count, the proof shows whether they follow the cut. Budgets that have to be measured
     are kept by cuts that hold, so they come last; without a ``footprint`` they are not heeded.
     """
@@ -119,19 +123,63 @@ class Proof:
         return same(outputs, found)
 
     def add(self, cuts: Sequence[Cut], *, fail: bool = False) -> None:
-        """Add the cuts that hold together with those before them, by halves; ``fail``: they are known not to."""
+        """Add the cuts that hold together with those before them; ``fail``: they are known not to.
+
+        What does not hold is split: into kinds, and those of one kind into one that tells about the others, and halves.
+        """
         if not fail and self.holds([*self.sound, *cuts]):
             self.sound += cuts
-        elif len(cuts) == 1 and cuts[0].steady:
+        elif len(cuts) > 1:
+            kinds = _kinds(cuts)
+            if len(kinds) > 1:
+                self._add_halves(kinds)
+            else:
+                self._add_alike(cuts)
+        elif cuts[0].steady:
             self.broken += cuts
-        elif len(cuts) == 1:
-            self.add([cuts[0]._replace(steady=True)])
         else:
-            first, second = cuts[: len(cuts) // 2], cuts[len(cuts) // 2 :]
-            before = len(self.sound)
-            self.add(first)
-            # Where all of the first half holds as it is, the second is why the whole does not.
-            self.add(second, fail=[*map(id, self.sound[before:])] == [*map(id, first)])
+            self.add([cuts[0]._replace(steady=True)])
+
+    def _add_halves(self, parts: Sequence[Sequence[Cut]]) -> None:
+        """Add cuts that do not hold together."""
+        first, second = ([*chain(*half)] for half in (parts[: len(parts) // 2], parts[len(parts) // 2 :]))
+        before = len(self.sound)
+        self.add(first)
+        # Where all of the first half holds as it is, the second is why the whole does not.
+        self.add(second, fail=[*map(id, self.sound[before:])] == [*map(id, first)])
+
+    def _add_alike(self, cuts: Sequence[Cut]) -> None:
+        """Add cuts of one kind that do not hold together; where two of them do not by themselves, none is added."""
+        first, *others = cuts
+        if self._breaks(first):
+            *others, last = others
+            if self._breaks(last):
+                self.broken += others
+            elif others:
+                self.add(others)
+        elif len(others) == 1:
+            self.add(others, fail=self.sound[-1] is first)
+        elif self.sound[-1] is first:
+            self._add_halves([[one] for one in others])
+        elif self.holds([*self.sound, *(steady := [one._replace(steady=True) for one in others])]):
+            self.sound += steady
+        else:
+            self.add(others)
+
+    def _breaks(self, cut: Cut) -> bool:
+        """Add a cut; whether it does not hold."""
+        before = len(self.broken)
+        self.add([cut])
+        return len(self.broken) > before
+
+
+def _kinds(cuts: Sequence[Cut]) -> list[list[Cut]]:
+    """Cuts by what only numbers in the names of parameters tell apart, as of blocks that follow each other."""
+    found: dict[Hashable, list[Cut]] = {}
+    for one in cuts:
+        axes = ((sub(r"\d+", "0", axis.parameter), axis.axis, count) for axis, count in one.group.signature)
+        found.setdefault((one.group.size, one.steady, frozenset(Counter(axes).items())), []).append(one)
+    return list(found.values())
 
 
 class _Harmless(Proof):
@@ -143,6 +191,10 @@ class _Harmless(Proof):
 
     def _fits(self, cut: Network, cuts: Sequence[Cut]) -> bool:
         return self._same(cut)
+
+    def _add_alike(self, cuts: Sequence[Cut]) -> None:
+        """Whether a channel changes anything is said by its values, not by the code: none tells about another."""
+        self._add_halves([[one] for one in cuts])
 
 
 def mask_(network: Network, cuts: Sequence[Cut]) -> None:
