@@ -48,7 +48,7 @@ EDGES = Rule(
     use=Quantize(weights=Int(bits=8, reduce_range=True), activations=BYTE, range=Percentile(percent=99.99)),
 )
 BITS = {"w4a8": (4, 8), "w4a4": (4, 4), "w2a2": (2, 2)}
-LEARNING_RATES = {"w4a4": 1e-3, "w2a2": 3e-3}
+LEARNING_RATES = {"w4a4": 1e-3, "w2a2": 5e-4}
 TEACHERS = {"w4a4": "resnet56", "w2a2": "resnet20"}
 LESSONS = {"w4a4": Distill(once=True), "w2a2": Distill(weight=0.5)}
 METHODS = {"nearest": Nearest(), "nearest, mse": Nearest(clip="mse"), "optimal brain": OptimalBrain()}
