@@ -189,8 +189,7 @@ def macs_after(cuts: Sequence[Cut], graph: Graph) -> float:
             product = graph.multiplied(operation)
             name = operation.inputs[1] if product is None else product.parameter
             weights = computed.get(name, (name,))
-            shape = graph.shape(name)
-            for axis, size in enumerate(shape[:2] if product is None else shape):
+            for axis, size in enumerate(graph.shape(name)):
                 macs *= 1 - max((gone.get(Axis(weight, axis), 0) for weight in weights), default=0) / size
         total += macs
     return total

@@ -101,9 +101,8 @@ def mix(
 def _choosing(step: Quantize, graph: Graph, network: Network) -> list[Layer]:
     """The layers that no rule speaks of."""
     values, every = network.values(), graph.layers()
-    settings(
-        step, layer_names(graph, weights_beside(graph, network))
-    )  # so that a rule which matches no layer is an error
+    # So that a rule which matches no layer is an error.
+    settings(step, layer_names(graph, weights_beside(graph, network)))
     matched = [layer for layer in every if any(re.fullmatch(rule.layers, layer.name) for rule in step.rules)]
     found = [layer for layer in every if layer not in matched and values[layer.weight].dtype == np.float32]
     if not found:

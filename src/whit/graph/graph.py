@@ -183,7 +183,7 @@ class Graph:
         """Multiply-accumulates of one operation for one sample; only weight matrices count."""
         if (weight := self.multiplied(operation)) is not None:
             # Each number that is made is a sum over the axes that are gone.
-            letters, made = operation.attributes["letters"], operation.attributes["letters"][-1]
+            *letters, made = operation.attributes["letters"]
             own = letters[operation.inputs.index(weight.parameter)]
             sizes = zip(self.shape(weight.parameter), own, strict=True)
             summed = (size for size, letter in sizes if letter not in made)
