@@ -20,7 +20,7 @@ from rich.console import Console
 
 import whit
 from whit.cli.searched import print_found
-from whit.cli.table import table
+from whit.cli.table import bytes_text, table
 from whit.export.openvino import OpenVino
 from whit.metrics import Accuracy
 from whit.search import search
@@ -97,7 +97,7 @@ def test_memory_is_measured_of_all_that_is_tried_and_of_what_is_delivered(net, d
     print_found(found, console)
     shown = console.export_text()
     assert "peak memory" in shown  # of the original and of the best, on the test samples
-    assert f"{found.best.after.memory / 1e6:.3g} MB" in shown
+    assert bytes_text(found.best.after.memory) in shown
 
 
 def test_latency_is_that_in_the_runtime_of_the_target(net, data, monkeypatch):
