@@ -35,7 +35,7 @@ from whit.quantizers import Quantizer
 from whit.scalings import Scaling
 from whit.torch.network import TorchNetwork
 
-KINDS = ["wide", "lone", "plain", "grouped", "dilated", "up", "volume", "head"]
+KINDS = ["wide", "lone", "plain", "grouped", "dilated", "up", "volume", "turned", "head"]
 INTEGERS: list[Format] = [
     Int(bits=3, per="tensor"),
     Int(bits=4),
@@ -45,6 +45,17 @@ INTEGERS: list[Format] = [
 OTHERS: list[Format] = [Int(bits=1), formats.FP8_E4M3, formats.MXFP4, formats.NVFP4, Codebook(k=6)]
 BYTE = Int(bits=8, symmetric=False, per="tensor")
 X = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
+
+
+class Turned(nn.Module):
+    """A linear layer whose weight has a row for each input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
 
 
 class Branch(nn.Module):
@@ -59,13 +70,14 @@ class Branch(nn.Module):
         self.dilated = nn.Conv2d(6, 4, 3, padding=2, dilation=2)
         self.up = nn.ConvTranspose2d(4, 4, 2, stride=2)
         self.volume = nn.Conv3d(4, 4, (1, 3, 3), stride=2, padding=(0, 1, 1))
-        self.head = nn.Linear(32, 3)
+        self.turned = Turned(32, 12)
+        self.head = nn.Linear(12, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.lone(F.relu(self.wide(x.unflatten(1, (4, 16))))))
         x = F.relu(self.grouped(F.relu(self.plain(x.unflatten(2, (4, 4))))))
         x = F.relu(self.up(F.relu(self.dilated(x))))
-        return self.head(F.relu(self.volume(x.unflatten(2, (4, 2)))).flatten(1))
+        return self.head(F.relu(self.turned(F.relu(self.volume(x.unflatten(2, (4, 2)))).flatten(1))))
 
 
 class Net(nn.Module):

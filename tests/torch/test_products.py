@@ -8,10 +8,25 @@ import torch
 from torch import Tensor, nn
 
 import whit
-from whit import Codebook, Data, Finetune, Int, OptimalBrain, Plan, Prune, Quantize, Rule, formats
+from whit import (
+    Codebook,
+    Data,
+    Equalize,
+    Finetune,
+    Int,
+    OptimalBrain,
+    Plan,
+    Prune,
+    Quantize,
+    Rule,
+    SmoothQuant,
+    Taylor,
+    formats,
+)
 from whit.data import Samples
 from whit.decide import layer_names, weights_beside
 from whit.formats import Format
+from whit.ledger import Scaled
 from whit.torch.network import TorchNetwork
 
 X = np.random.default_rng(0).normal(size=(64, 5, 8)).astype(np.float32)
@@ -112,30 +127,112 @@ def test_they_are_masked_and_trained_through_their_rounding() -> None:
     assert result.parity.max_abs < 1e-5
 
 
-def test_what_cannot_be_done_with_them_is_said() -> None:
-    step = Quantize(activations=Int(bits=8, symmetric=False, per="tensor"))
-    result = whit.compress(Products(), Plan(step), data=DATA)
-    assert {(one.layer, one.reason) for one in result.skipped} == {
-        (name, "only convolutions and linear layers run in integers, so its activations stay in floating point")
-        for name in ("up", "down", "mixed", "head")
-    }
-    plan = Plan(Quantize(method=OptimalBrain(), rules=(Rule(layers="up|down", use=Quantize()),)))
-    result = whit.compress(Products(), plan, data=DATA)
-    assert result.ledger.rounded().keys() == {"up.weight", "down.weight"}
-    assert {one.layer for one in result.skipped} == {"mixed", "head"}
-    assert all("method=Nearest()" in one.reason for one in result.skipped)
+INT8 = Quantize(activations=Int(bits=8, symmetric=False, per="tensor"))
 
 
-def test_what_is_left_of_them_does_not_make_up_for_what_went() -> None:
+def test_they_run_in_integers_and_einsum_in_floating_point() -> None:
+    result = whit.compress(Products(), Plan(INT8), data=DATA)
+    assert [(one.layer, one.reason) for one in result.skipped] == [
+        ("mixed", "only convolutions and linear layers run in integers, so its activations stay in floating point")
+    ]
+    assert list(result.ledger.activations()) == ["input.0", "3.relu", "10.mean"]  # what up, down and head read
+    assert result.ledger.biases().keys() == {"up.bias", "down.bias"}
+    assert result.parity.max_abs < 1e-5
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "litert"])
+def test_their_codes_are_those_of_the_file_in_every_runtime(runtime: str, tmp_path: Path) -> None:
+    pytest.importorskip({"openvino": "openvino", "litert": "ai_edge_litert"}[runtime])
+    net = nn.Sequential(Product(8, 12), nn.ReLU(), Product(12, 2))
+    data = Data.of(X[:, 0], Y, X[:16, 0], Y[:16])
+    result = whit.compress(net, Plan(INT8), data=data)
+    path = tmp_path / f"model.{'xml' if runtime == 'openvino' else 'tflite'}"
+    exported = whit.export(result, path, to=runtime, samples=X[:, 0])
+    assert exported.parity is not None
+    assert exported.parity.agreement == 1
+
+
+def test_their_codes_make_up_for_one_another() -> None:
+    def off(step: Quantize) -> float:
+        result = whit.compress(Products(), Plan(step), data=DATA)
+        with torch.no_grad():
+            return float((result.model(torch.from_numpy(X)) - Products()(torch.from_numpy(X))).square().mean())
+
+    simple = Quantize(weights=Int(bits=3), rules=(Rule(layers="mixed"),))
+    careful = Quantize(weights=Int(bits=3), method=OptimalBrain(), rules=(Rule(layers="mixed"),))
+    assert off(careful) < 0.7 * off(simple)
+    result = whit.compress(Products(), Plan(Quantize(method=OptimalBrain())), data=DATA)
+    assert result.ledger.rounded().keys() == NAMES - {"mixed"}
+    assert [one.layer for one in result.skipped] == ["mixed"]
+    assert "method=Nearest()" in result.skipped[0].reason
+
+
+def test_what_is_left_of_them_makes_up_for_what_went() -> None:
     result = whit.compress(Products(), Plan(Prune(amount=0.5, compensate=True)), data=DATA)
     assert result.ledger.masks().keys() == NAMES
-    assert [one.layer for one in result.skipped] == ["up", "down", "mixed", "head"]
+    assert [one.layer for one in result.skipped] == ["mixed"]
+    given = result.ledger.given()
+    assert {"up.weight", "up.bias", "down.weight", "down.bias", "head"} <= given
+    for name, one in result.ledger.masks().items():
+        assert not result.model.get_parameter(name).detach().numpy()[~one.mask].any()
+
+
+def test_what_they_read_is_divided_in_front_of_them_and_between_them() -> None:
+    result = whit.compress(Products(), Plan(Equalize(by=SmoothQuant(), in_front="up|head")), data=DATA)
+    scaled = [one for one in result.ledger.structure if isinstance(one, Scaled)]
+    assert {(span.name, span.axis) for one in scaled for span in one.read} >= {("up.weight", 0), ("down.weight", 0)}
+    expected = Products()(torch.from_numpy(X))
+    torch.testing.assert_close(result.model(torch.from_numpy(X)), expected, rtol=1e-4, atol=1e-5)
+
+
+class Twice(Products):
+    """Its first weight stands on the left once, and its second product is weighed against what is added."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + torch.relu(x @ self.up.weight) @ self.up.weight.T
+        x = torch.addmm(self.down.bias, x[:, 0].repeat(1, 2)[:, :12], self.down.weight, beta=0.5)
+        return x[:, :6] @ self.head
+
+
+def test_weights_that_something_else_is_done_with_are_no_layers() -> None:
+    net = TorchNetwork.of(Twice(), Samples((X[:2],), Y[:2]))
+    assert [layer.name for layer in net.graph().layers()] == ["head"]
+    result = whit.compress(Twice(), Plan(INT8), data=DATA)
+    assert result.ledger.rounded().keys() == {"up.weight", "down.weight", "head"}
+    assert result.parity.max_abs < 1e-5
+
+
+class Filters(nn.Module):
+    """Fixed filters in front, which the network's state holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.register_buffer("bank", torch.randn(12, 8))
+        self.register_buffer("table", torch.randn(12, 12))
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(
+            torch.relu(nn.functional.linear(x, self.get_buffer("bank")) @ self.get_buffer("table")).mean(1)
+        )
+
+
+@pytest.mark.parametrize(
+    "step", [INT8, Quantize(method=OptimalBrain()), Prune(amount=0.5, score=Taylor())], ids=["int8", "seen", "pruned"]
+)
+def test_buffers_are_no_weights(step: Quantize | Prune) -> None:
+    result = whit.compress(Filters(), Plan(step), data=DATA)
+    assert {*result.ledger.rounded(), *result.ledger.masks()} == {"head.weight"}
+    before = Filters().state_dict()
+    assert all(torch.equal(result.model.state_dict()[name], before[name]) for name in ("bank", "table"))
+    assert ["its weights are a buffer, not parameters" in one.reason for one in result.skipped] == [True]
 
 
 def test_their_products_are_counted_and_rules_know_their_names() -> None:
     net = TorchNetwork.of(Products(), Samples((X[:2],), Y[:2]))
     assert net.graph().macs() == 5 * (8 * 12 + 12 * 8 + 8 * 6) + 6 * 2
-    assert layer_names(net.graph(), weights_beside(net.graph(), net)) == ["up", "down", "mixed", "head"]
+    assert layer_names(net.graph(), weights_beside(net.graph(), net)) == ["up", "down", "head", "mixed"]
 
 
 def test_channels_between_them_are_cut_until_a_share_is_left() -> None:

@@ -99,8 +99,8 @@ def test_single_weights_of_kernels_that_are_computed_are_listed_as_left_alone() 
     evidence = Evidence(samples=SAMPLES, most=4, loss="cross_entropy")
     masks, skipped = single_weights(Prune(amount=0.5), network, Ledger(), evidence)
     assert [one.parameter for one in masks] == ["plain.weight", "head.weight"]
-    reason = "weights that are computed, not parameters, are not masked one by one"
+    reason = "its weights are computed, not parameters, and are not masked one by one"
     assert [(one.layer, one.reason) for one in skipped] == [("stem", reason), ("second", reason)]
     _, left = rounding(Quantize(activations=None), network, Ledger(), SAMPLES, "cross_entropy")
-    reason = "weights that are computed, not parameters, stay in floating point"
+    reason = "its weights are computed, not parameters, and stay in floating point"
     assert [(one.layer, one.reason) for one in left] == [("stem", reason), ("second", reason)]

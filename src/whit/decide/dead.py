@@ -38,7 +38,7 @@ def _is_empty(residual: Residual, graph: Graph, values: Mapping[str, Array]) -> 
     """Whether all weights of a layer of the branch are zero, or all scales of a normalisation."""
     return any(
         one.output in residual.inside
-        and one.kind in ("conv", "linear", "batch_norm")
+        and one.kind in ("conv", "linear", "product", "batch_norm")
         and one.inputs[1] in values
         and not values[one.inputs[1]].any()
         for one in graph.operations

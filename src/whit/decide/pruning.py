@@ -11,7 +11,7 @@ from whit.allocate import erk, keep_one_, keep_rows, keep_weights, least
 from whit.decide.footprint import Footprint
 from whit.decide.scoring import Asked, Evidence, weigh
 from whit.decide.skipped import Skipped
-from whit.decide.weights import Weight, computed_weights, weights_beside, weights_of
+from whit.decide.weights import Weight, untouched_weights, weights_beside, weights_of
 from whit.errors import PlanError
 from whit.formats import Floats
 from whit.ledger import Ledger, Masked, matrix, unmatrix
@@ -45,8 +45,10 @@ def single_weights(
     """
     graph = network.graph()
     weights = [*weights_of(graph.layers(), network), *weights_beside(graph, network)]
-    computed = "weights that are computed, not parameters, are not masked one by one"
-    aside = [Skipped(step="prune", layer=layer, reason=computed) for layer in computed_weights(graph)]
+    aside = [
+        Skipped(step="prune", layer=layer, reason=f"{why}, and are not masked one by one")
+        for layer, why in untouched_weights(graph).items()
+    ]
     known: dict[Asked, Floats] = {}
 
     def weighed(asked: Collection[Asked]) -> Mapping[Asked, Floats]:

@@ -7,7 +7,7 @@ import numpy as np
 from whit.data import Array, Samples
 from whit.decide.learning import learned
 from whit.decide.skipped import Skipped
-from whit.decide.weights import Weight, computed_weights, layer_names, weights_beside, weights_of
+from whit.decide.weights import Weight, layer_names, untouched_weights, weights_beside, weights_of
 from whit.errors import PlanError
 from whit.formats import Int, short
 from whit.graph import Graph, Layer
@@ -117,8 +117,7 @@ def rounding(
 
 def _unrounded(graph: Graph, network: Network) -> list[Skipped]:
     """The layers of kinds that are not rounded, and those that the forward pass does not read, under any name."""
-    computed = "weights that are computed, not parameters, stay in floating point"
-    found = dict.fromkeys(computed_weights(graph), computed)
+    found = {layer: f"{why}, and stay in floating point" for layer, why in untouched_weights(graph).items()}
     values = network.values()
     read = {_address(values[name]) for one in graph.operations for name in one.inputs if name in values}
     for name, array in network.parameters().items():

@@ -7,7 +7,7 @@ from whit.data import Array
 from whit.graph import Graph, Layer
 from whit.network import Network
 
-__all__ = ["Weight", "computed_weights", "layer_names", "weights_beside", "weights_of"]
+__all__ = ["Weight", "layer_names", "untouched_weights", "weights_beside", "weights_of"]
 
 _RECURRENT = frozenset({"lstm", "gru", "rnn"})
 
@@ -37,8 +37,8 @@ def weights_of(layers: Sequence[Layer], network: Network) -> list[Weight]:
 def weights_beside(graph: Graph, network: Network) -> list[Weight]:
     """The weights of what is no ``Layer``: of recurrent layers, several of one name, and of plain products.
 
-    A product is ``x @ weight``, ``addmm``, ``bmm`` or ``einsum`` with a parameter, such as the layers of GPT-2 or the
-    experts of a mixture.
+    A plain product is ``einsum`` or ``bmm`` with a parameter, such as the experts of a mixture, or any product with one
+    that something else is done with as well.
     """
     values, parameters = network.values(), network.parameters()
     layers = {layer.weight for layer in graph.layers()}
@@ -57,8 +57,13 @@ def layer_names(graph: Graph, beside: Sequence[Weight]) -> list[str]:
     return list(dict.fromkeys([*(layer.name for layer in graph.layers()), *(weight.layer for weight in beside)]))
 
 
-def computed_weights(graph: Graph) -> list[str]:
-    """What has weights that are computed, not parameters."""
-    found = (one for one in graph.operations if one.kind in ("conv", "linear"))
-    computed = (one for one in found if graph.tensors[one.inputs[1]].role == "activation")
-    return list(dict.fromkeys(one.layer or one.output for one in computed))
+def untouched_weights(graph: Graph) -> dict[str, str]:
+    """Which convolutions and linear layers have weights that are no parameters, and what these are instead."""
+    roles = {
+        one.layer or one.output: graph.tensors[one.inputs[1]].role
+        for one in graph.operations
+        if one.kind in ("conv", "linear")
+    }
+    reasons = dict.fromkeys(("state", "buffer"), "its weights are a buffer, not parameters")
+    reasons["activation"] = "its weights are computed, not parameters"
+    return {layer: reasons[role] for layer, role in roles.items() if role in reasons}

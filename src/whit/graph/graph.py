@@ -9,6 +9,7 @@ kind             inputs                                 attributes
 ================== =====================================  ============================================
 ``conv``         x, weight, bias or none                ``groups``
 ``linear``       x, weight, bias or none
+``product``      x, weight, bias or none                ``letters``; a linear layer whose weight is inputs by outputs
 ``embedding``    places, weight
 ``batch_norm``   x, weight, bias, mean, variance
 ``layer_norm``   x, weight or none, bias or none        ``axes``, with or without taking off the mean
@@ -52,7 +53,7 @@ from whit.ledger import Axis
 
 __all__ = ["ELEMENTWISE", "Graph", "Layer", "Operation", "Tensor", "own_input"]
 
-_MATRICES = frozenset({"conv", "conv_transpose", "linear", "embedding"})
+_MATRICES = frozenset({"conv", "conv_transpose", "linear", "product", "embedding"})
 """Kinds that have a weight matrix."""
 ELEMENTWISE = frozenset(
     {"add", "sub", "mul", "div", "neg", "relu", "clip", "leaky_relu", "elu", "sigmoid", "tanh", "silu", "gelu"}
@@ -69,14 +70,14 @@ class Tensor:
         name: Unique in the graph. A parameter has the name that the user's own state has for it; an activation has
             the name under which the frontend can quantize it.
         shape: As captured, with ``Graph.batch`` samples where there is a batch axis.
-        role: ``"parameter"`` also means a buffer that has a name in the network's state; ``"buffer"`` is one that the
-            network's code makes anew, and its state does not have.
+        role: ``"state"`` is a buffer that the network's state has; ``"buffer"`` is one that it does not have, which the
+            network's code makes anew.
         inner: An activation that is made and used inside one call of the framework, where no frontend can step in.
     """
 
     name: str
     shape: tuple[int, ...]
-    role: Literal["input", "parameter", "buffer", "constant", "activation"]
+    role: Literal["input", "parameter", "state", "buffer", "constant", "activation"]
     inner: bool = False
 
 
@@ -130,7 +131,7 @@ class Layer:
     @property
     def axis(self) -> int:
         """The weight's axis of what the layer makes: its output channels, or the rows of a table."""
-        return 1 if self.kind == "conv_transpose" else 0
+        return 1 if self.kind in ("conv_transpose", "product") else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,11 +158,11 @@ class Graph:
 
     def is_parameter(self, name: str) -> bool:
         """Whether a tensor is a parameter or a named buffer."""
-        return name in self.tensors and self.tensors[name].role == "parameter"
+        return name in self.tensors and self.tensors[name].role in ("parameter", "state")
 
     def can_be_cut(self, name: str) -> bool:
         """Whether a tensor is a parameter or any buffer of floating-point numbers."""
-        return name in self.tensors and self.tensors[name].role in ("parameter", "buffer")
+        return name in self.tensors and self.tensors[name].role in ("parameter", "state", "buffer")
 
     def multiplied(self, operation: Operation) -> Axis | None:
         """The parameter that a plain product multiplies with, and its axis of what is made.
@@ -188,10 +189,10 @@ class Graph:
             sizes = zip(self.shape(weight.parameter), own, strict=True)
             summed = (size for size, letter in sizes if letter not in made)
             return prod((*self.shape(operation.output), *summed)) // self.batch
-        if operation.kind not in ("conv", "linear", "conv_transpose"):
+        if operation.kind not in ("conv", "linear", "conv_transpose", "product"):
             return 0
         # A row of the weight makes a number of what is read; transposed, it makes rows of numbers of one that is read.
-        each = operation.inputs[0] if operation.kind == "conv_transpose" else operation.output
+        each = operation.inputs[0] if operation.kind in ("conv_transpose", "product") else operation.output
         return prod(self.shape(each)) // self.batch * prod(self.shape(operation.inputs[1])[1:])
 
     def macs(self) -> int:
@@ -199,16 +200,18 @@ class Graph:
         return sum(self.macs_of(operation) for operation in self.operations)
 
     def matrix_operations(self) -> Iterator[Operation]:
-        """The operations whose weight is a parameter: each is a use of a ``Layer``."""
+        """The operations whose weight is a parameter or a named buffer."""
         for operation in self.operations:
             if operation.kind in _MATRICES and self.is_parameter(operation.inputs[1]):
                 yield operation
 
     def layers(self) -> tuple[Layer, ...]:
-        """Every layer once, in the order of first use."""
+        """Every layer once, in the order of first use. What multiplies with a buffer is none: it was not trained."""
         found: dict[str, Layer] = {}
         for operation in self.matrix_operations():
             weight = operation.inputs[1]
+            if self.tensors[weight].role != "parameter":
+                continue
             before = found.get(weight)
             macs = self.macs_of(operation) + (before.macs if before else 0)
             uses = 1 + (before.uses if before else 0)

@@ -119,11 +119,15 @@ class _Scaling(Carrier):
         self._matrix_output(operation, made, axis=1)
 
     def _linear(self, operation: Operation) -> None:
+        self._matrix(operation, read=1, made=0)
+
+    def _matrix(self, operation: Operation, read: int, made: int) -> None:
+        """A weight of two axes: along one it reads features, along the other it makes them."""
         x, weight = operation.inputs[:2]
         features = self.along(x, -1, f"read by {operation.layer or weight} beside others")
-        self._note(_Place("read", weight, 1), features)
+        self._note(_Place("read", weight, read), features)
         self._note(_Place("input", operation.own_input, len(self.graph.shape(x)) - 1), features)
-        self._matrix_output(operation, self.axis(weight, 0), axis=len(self.graph.shape(operation.output)) - 1)
+        self._matrix_output(operation, self.axis(weight, made), axis=len(self.graph.shape(operation.output)) - 1)
 
     def _embedding(self, operation: Operation) -> None:
         self._made(operation, operation.inputs[1], self.axis(operation.inputs[1], 1), -1)
@@ -218,6 +222,8 @@ class _Scaling(Carrier):
         match operation.kind:
             case "layer_norm":
                 self._normalised(operation, -1, operation.inputs[1:])
+            case "product":
+                self._matrix(operation, read=0, made=1)
             case _:
                 self._end(operation, _ENDS)
 

@@ -15,8 +15,8 @@ from whit.ledger import Span
 
 __all__ = ["in_front"]
 
-_READS = frozenset({"conv", "linear"})
-"""Kinds whose weights have columns for the channels that they read."""
+_READS = {"conv": 1, "linear": 1, "product": 0}
+"""By kind, the axis of the weight along which it reads channels."""
 
 
 def in_front(graph: Graph, layers: str, scaled: Collection[str]) -> tuple[list[Scalable], dict[str, str]]:
@@ -40,8 +40,8 @@ def in_front(graph: Graph, layers: str, scaled: Collection[str]) -> tuple[list[S
     if not any(re.fullmatch(layers, name) for name in names):
         raise PlanError(f"Equalize: in_front={layers!r} matches no layer; the layers are {listed(names, most=40)}")
     for operation in graph.matrix_operations():
-        layer = uses[operation.inputs[1]]
-        if operation.kind not in _READS or layer.weight in scaled or not re.fullmatch(layers, layer.name):
+        layer = uses.get(operation.inputs[1])
+        if layer is None or layer.kind not in _READS or layer.weight in scaled or not re.fullmatch(layers, layer.name):
             continue
         if layer.uses > 1:
             left[layer.name] = "it is used more than once, and what it reads each time may need other factors"
@@ -58,7 +58,7 @@ def _group(graph: Graph, operations: list[Operation], name: str) -> Scalable:
         name=name,
         size=graph.shape(operations[0].inputs[0])[axis],
         made=(),
-        read=tuple(Span(operation.inputs[1], 1) for operation in operations),
+        read=tuple(Span(operation.inputs[1], _READS[operation.kind]) for operation in operations),
         inputs=tuple(Span(operation.own_input, axis) for operation in operations),
         ceilings=(),
     )

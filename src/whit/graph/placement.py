@@ -25,7 +25,7 @@ _ON_EVERY_GRID = (None, 0.0, -inf)
 """What may be padded with after rounding: values beside, zero, and what no maximum takes."""
 _COMBINES = frozenset({"add", "concat", "mean", "pool", "mul"})
 """Kinds that runtimes run in integers between rounded values."""
-_INTEGER = frozenset({"conv", "linear"})
+_INTEGER = frozenset({"conv", "linear", "product"})
 """Kinds with a weight matrix that all runtimes run in integers."""
 _FUSES = frozenset({"relu", "clip", "batch_norm", "identity", "leaky_relu"})
 """Kinds that runtimes merge into the operation before them."""
@@ -120,7 +120,7 @@ class _Placement:
     def _rounded_for(self, operation: Operation, integer: list[Operation], chosen: dict[str, Place]) -> str | None:
         """The layer for whose sake an operation's output is rounded, or None where it need not be."""
         if any(operation is one for one in integer):
-            return None if operation.kind == "linear" else operation.inputs[1]
+            return operation.inputs[1] if operation.kind == "conv" else None
         if operation.kind in _COMBINES:
             found = [chosen.get(self.source(name)) for name in operation.inputs if not self.graph.is_parameter(name)]
             if found and found[0] is not None and all(one is not None for one in found):

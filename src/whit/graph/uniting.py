@@ -321,7 +321,7 @@ class Uniting(Carrier):
     ) -> dict[int, Labels]:
         """What a parameter makes that is multiplied as a matrix: its columns."""
         made: dict[int, Labels] = {}
-        if operation.kind == "contract":
+        if operation.kind in ("contract", "product"):
             for place, name in enumerate(operation.inputs):
                 for own, axis in enumerate(places[place]):
                     alone = sum(axis in other for other in places) == 1
@@ -428,7 +428,7 @@ class Uniting(Carrier):
         match operation.kind:
             case "pointwise":
                 self._elementwise(operation)
-            case "contract":
+            case "contract" | "product":
                 self._contract(operation)
             case "conv_transpose":
                 self._conv_transpose(operation)

@@ -36,8 +36,9 @@ __all__ = [
 
 INPUT = "input"
 """Inputs of the network are named ``input.0``, ``input.1``, ..."""
-_WEIGHTED = frozenset({"conv1d", "conv2d", "conv3d", "linear"})
-"""Functions with a weight matrix, which read what may be rounded for them alone."""
+_READ = {**dict.fromkeys(("conv1d", "conv2d", "conv3d", "linear", "matmul", "mm"), (0, "input")), "addmm": (1, "mat1")}
+"""Functions that may have a weight matrix, and where they have what may be rounded for them alone: its place among the
+arguments, and its name."""
 
 Visit = Callable[[str, Tensor], Tensor]
 
@@ -58,11 +59,12 @@ class Tracker(TorchFunctionMode):
         """Visit what the function reads, run it, then visit its result."""
         kind, kwargs = getattr(func, "__name__", "function"), kwargs or {}
         name = f"{self.count}.{kind}"
-        if self.read is not None and kind in _WEIGHTED:
-            if args:
-                args = (self.read(own_input(name), args[0]), *args[1:])
+        if self.read is not None and kind in _READ:
+            place, key = _READ[kind]
+            if len(args) > place:
+                args = (*args[:place], self.read(own_input(name), args[place]), *args[place + 1 :])
             else:
-                kwargs = {**kwargs, "input": self.read(own_input(name), kwargs["input"])}
+                kwargs = {**kwargs, key: self.read(own_input(name), kwargs[key])}
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.is_floating_point() and getattr(func, "namespace", None) != "whit":
             self.count += 1

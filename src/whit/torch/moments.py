@@ -23,17 +23,18 @@ from whit.torch.logits import logits_of
 
 __all__ = ["Call", "moments", "sampled", "sensitivities", "vectors_of", "watch"]
 
-_ARGUMENTS = {
-    **dict.fromkeys(
-        ("conv1d", "conv2d", "conv3d"), ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    ),
-    **dict.fromkeys(
-        ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-        ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
-    ),
-    "linear": ("input", "weight", "bias"),
-    "embedding": ("input", "weight"),
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_ARGUMENTS: dict[str, dict[str, str]] = {
+    **{f"conv{rank}d": {name: name for name in _CONV} for rank in (1, 2, 3)},
+    **{f"conv_transpose{rank}d": {name: name for name in _TRANSPOSED} for rank in (1, 2, 3)},
+    "linear": {name: name for name in ("input", "weight", "bias")},
+    "matmul": {"input": "input", "other": "weight"},
+    "mm": {"input": "input", "mat2": "weight"},
+    "addmm": {"input": "bias", "mat1": "input", "mat2": "weight"},
+    "embedding": {name: name for name in ("input", "weight")},
 }
+"""By function, the names of its arguments in their order, and what each is to a layer."""
 _MOST = 1 << 16
 """Vectors that a layer's moments are taken over, about; on ResNet-20 a quarter of them does nearly as well."""
 _TEMPERATURE = 4.0
@@ -62,6 +63,11 @@ class Call:
         return self.kind.startswith("conv_transpose")
 
     @property
+    def rows(self) -> bool:
+        """Whether the weight is multiplied with rows of features."""
+        return self.kind in ("linear", "matmul", "mm", "addmm")
+
+    @property
     def groups(self) -> int:
         """Of a convolution."""
         return int(self.arguments.get("groups", 1))
@@ -79,7 +85,9 @@ class _Calls(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         kind = getattr(func, "__name__", "")
         if kind in _ARGUMENTS:
-            arguments = {**dict(zip(_ARGUMENTS[kind], args, strict=False)), **(kwargs or {})}
+            names = _ARGUMENTS[kind]
+            given = {**dict(zip(names, args, strict=False)), **(kwargs or {})}
+            arguments = {names.get(name, name): value for name, value in given.items()}
             name = self.names.get(id(arguments.get("weight")))
             if name is not None:
                 self.visit(name, Call(kind, arguments, result))
@@ -253,7 +261,7 @@ def _calls(module: nn.Module, inputs: Inputs, layer: Layer) -> list[Call]:
 
 def sampled(call: Call, most: int, generator: torch.Generator) -> tuple[Tensor, int]:
     """About ``most`` of the places at which a weight is used, the same of every image, and how many there are."""
-    if call.kind == "linear":
+    if call.rows:
         count = call.output.numel() // call.output.shape[-1]
         return torch.randperm(count, generator=generator)[:most], count
     rank = call.arguments["weight"].dim() - 2
@@ -264,7 +272,7 @@ def sampled(call: Call, most: int, generator: torch.Generator) -> tuple[Tensor, 
 
 def _weights(call: Call, weights: Floats, chosen: Tensor) -> Tensor:
     """The weights of the chosen places, in the order of the vectors."""
-    if call.kind == "linear":
+    if call.rows:
         return torch.from_numpy(weights)[chosen]
     rank = call.arguments["weight"].dim() - 2
     each = call.output.shape[-rank:].numel()
@@ -274,7 +282,7 @@ def _weights(call: Call, weights: Floats, chosen: Tensor) -> Tensor:
 def vectors_of(call: Call, chosen: Tensor) -> Tensor:
     """``(groups, columns, vectors)``: what a weight is multiplied with at the chosen places."""
     x: Tensor = call.arguments["input"]
-    if call.kind == "linear":
+    if call.rows:
         return x.reshape(-1, x.shape[-1])[chosen].T[None]
     weight: Tensor = call.arguments["weight"]
     kernel, rank = weight.shape[2:], weight.dim() - 2

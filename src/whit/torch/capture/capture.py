@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, InputSpec
 from torch.fx import Node
 
 from whit.errors import ModelError
@@ -126,7 +126,7 @@ class Reader:
                 self._add(node, self.names[node], "input")
             elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
                 self.names[node] = str(spec.target).removeprefix("network.")
-                self._add(node, self.names[node], _role(node, spec.persistent is not False))
+                self._add(node, self.names[node], _role(node, spec))
             else:
                 self._add(node, self._name(node), "constant")
 
@@ -165,11 +165,13 @@ class Reader:
         ]
 
 
-def _role(node: Node, kept: bool) -> str:
-    """What a parameter or buffer is, which the network's state has or not."""
+def _role(node: Node, spec: InputSpec) -> str:
+    """What a parameter is, or a buffer, which the network's state has or not."""
     if not node.meta["val"].is_floating_point():
         return "constant"
-    return "parameter" if kept else "buffer"
+    if spec.kind == InputKind.PARAMETER:
+        return "parameter"
+    return "buffer" if spec.persistent is False else "state"
 
 
 def _named(value: Any, name: Callable[[Node], str]) -> Any:

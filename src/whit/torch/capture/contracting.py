@@ -5,19 +5,20 @@ from typing import Any
 
 from torch.fx import Node
 
-from whit.torch.capture.nodes import Translation, rank_of
+from whit.torch.capture.nodes import Translation, operator, rank_of
 
 __all__ = ["addmm", "attention", "einsum", "matmul"]
 
 
 def matmul(node: Node) -> Translation:
-    """``matmul``, ``bmm`` and ``mm``: vectors, matrices, and batches of them."""
+    """``matmul``, ``bmm`` and ``mm``: vectors, matrices, and batches of them; with a weight, a layer."""
     left, right = node.args[:2]
     first = "k" if rank_of(left) == 1 else _batch(rank_of(left) - 2) + "nk"
     second = "k" if rank_of(right) == 1 else _batch(rank_of(right) - 2) + "km"
     batch = max(_batch(rank_of(left) - 2), _batch(rank_of(right) - 2), key=len)
     made = batch + "n" * (rank_of(left) > 1) + "m" * (rank_of(right) > 1)
-    return "contract", [left, right], {"letters": (first, second, made)}  # type: ignore[list-item]
+    kind = "product" if rank_of(left) > 1 and _is_weight(right) else "contract"
+    return kind, [left, right], {"letters": (first, second, made)}  # type: ignore[list-item]
 
 
 def _batch(count: int) -> str:
@@ -26,10 +27,27 @@ def _batch(count: int) -> str:
 
 
 def addmm(node: Node) -> Translation:
-    """A product of matrices with something added, often the bias of a layer."""
+    """A product of matrices with something added: with a weight and a bias, a layer."""
     added, left, right = node.args[:3]
-    letters = ("nm"[2 - rank_of(added) :], "nk", "km", "nm")
-    return "contract", [added, left, right], {"letters": letters}  # type: ignore[list-item]
+    letters = ("nk", "km", "nm"[2 - rank_of(added) :], "nm")
+    is_layer = _is_weight(right) and added.op == "placeholder" and rank_of(added) == 1 and not node.kwargs  # type: ignore[union-attr]
+    return "product" if is_layer else "contract", [left, right, added], {"letters": letters}  # type: ignore[list-item]
+
+
+def _is_weight(node: Any) -> bool:
+    """Whether a value is handed to the network as it is, and all that is done with it are products with its columns."""
+    return node.op == "placeholder" and rank_of(node) == 2 and all(_factor(one) is node for one in node.users)
+
+
+def _factor(node: Node) -> Any:
+    """What a product of matrices has on its right; None of other operations, and of a matrix times itself."""
+    place = _RIGHT.get(node.target)
+    factor = None if place is None else node.args[place]
+    return factor if list(node.args).count(factor) == 1 else None
+
+
+_RIGHT: dict[Any, int] = {operator("matmul.default"): 1, operator("mm.default"): 1, operator("addmm.default"): 2}
+"""Products of matrices, and where their right factor stands among the arguments."""
 
 
 def einsum(node: Node) -> Translation | None:
