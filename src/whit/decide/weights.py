@@ -10,6 +10,9 @@ from whit.network import Network
 __all__ = ["Weight", "layer_names", "untouched_weights", "weights_beside", "weights_of"]
 
 _RECURRENT = frozenset({"lstm", "gru", "rnn"})
+_BUFFER = "its weights are a buffer, not parameters"
+_INSTEAD = {"state": _BUFFER, "buffer": _BUFFER, "activation": "its weights are computed, not parameters"}
+"""By the role of a tensor that stands in place of a weight."""
 
 
 class Weight(NamedTuple):
@@ -64,6 +67,4 @@ def untouched_weights(graph: Graph) -> dict[str, str]:
         for one in graph.operations
         if one.kind in ("conv", "linear")
     }
-    reasons = dict.fromkeys(("state", "buffer"), "its weights are a buffer, not parameters")
-    reasons["activation"] = "its weights are computed, not parameters"
-    return {layer: reasons[role] for layer, role in roles.items() if role in reasons}
+    return {layer: _INSTEAD[role] for layer, role in roles.items() if role in _INSTEAD}
