@@ -10,7 +10,7 @@ from whit.decide.skipped import Skipped
 from whit.decide.weights import Weight, layer_names, untouched_weights, weights_beside, weights_of
 from whit.errors import PlanError
 from whit.formats import Int, short
-from whit.graph import Graph, Layer
+from whit.graph import Graph, Layer, holder
 from whit.graph.placement import integer_inputs, rounded_activations
 from whit.ledger import (
     Assigned,
@@ -122,7 +122,7 @@ def _unrounded(graph: Graph, network: Network) -> list[Skipped]:
     read = {_address(values[name]) for one in graph.operations for name in one.inputs if name in values}
     for name, array in network.parameters().items():
         if array.ndim > 1 and _address(array) not in read:
-            found[name.rpartition(".")[0] or name] = "the forward pass does not read it"
+            found[holder(name)] = "the forward pass does not read it"
     return [Skipped(step="quantize", layer=layer, reason=reason) for layer, reason in found.items()]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from whit.data import Array
-from whit.graph import Graph, Layer
+from whit.graph import Graph, Layer, holder
 from whit.network import Network
 
 __all__ = ["Weight", "layer_names", "untouched_weights", "weights_beside", "weights_of"]
@@ -52,7 +52,7 @@ def weights_beside(graph: Graph, network: Network) -> list[Weight]:
             found |= dict.fromkeys(matrices, 0)
         elif (weight := graph.multiplied(operation)) is not None and weight.parameter in parameters.keys() - layers:
             found[weight.parameter] = weight.axis
-    return [Weight(name.rpartition(".")[0] or name, name, values[name], axis) for name, axis in found.items()]
+    return [Weight(holder(name), name, values[name], axis) for name, axis in found.items()]
 
 
 def layer_names(graph: Graph, beside: Sequence[Weight]) -> list[str]:

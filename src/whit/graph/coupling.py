@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from whit.graph import Graph
+from whit.graph import Graph, holder
 from whit.graph.uniting import Uniting
 from whit.ledger import Axis
 
@@ -155,4 +155,4 @@ def _name(signature: tuple[tuple[Axis, int], ...], order: Mapping[Axis, str], gr
     keys = [key for key, _ in signature if graph.is_parameter(key.parameter)]
     matrices = [key.parameter for key in keys if sum(n > 1 for n in graph.shape(key.parameter)) > 1]
     made = next((name for key, name in order.items() if key in keys), None)
-    return made or next((name.rpartition(".")[0] or name for name in matrices), None)
+    return made or next((holder(name) for name in matrices), None)

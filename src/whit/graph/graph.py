@@ -51,7 +51,7 @@ from typing import Any, Literal
 
 from whit.ledger import Axis
 
-__all__ = ["ELEMENTWISE", "Graph", "Layer", "Operation", "Tensor", "own_input"]
+__all__ = ["ELEMENTWISE", "Graph", "Layer", "Operation", "Tensor", "holder", "own_input"]
 
 _MATRICES = frozenset({"conv", "conv_transpose", "linear", "product", "embedding"})
 """Kinds that have a weight matrix."""
@@ -79,6 +79,15 @@ class Tensor:
     shape: tuple[int, ...]
     role: Literal["input", "parameter", "state", "buffer", "constant", "activation"]
     inner: bool = False
+
+
+def holder(parameter: str) -> str:
+    """The name of what holds a parameter: that of its module, or its own if the network itself holds it.
+
+    >>> holder("layer1.conv.weight"), holder("scale")
+    ('layer1.conv', 'scale')
+    """
+    return parameter.rpartition(".")[0] or parameter
 
 
 def own_input(output: str) -> str:
@@ -216,8 +225,9 @@ class Graph:
             macs = self.macs_of(operation) + (before.macs if before else 0)
             uses = 1 + (before.uses if before else 0)
             bias = next((name for name in operation.inputs[2:3] if self.is_parameter(name)), None)
-            name = weight.rpartition(".")[0] or weight
-            found[weight] = Layer(name=name, kind=operation.kind, weight=weight, bias=bias, macs=macs, uses=uses)
+            found[weight] = Layer(
+                name=holder(weight), kind=operation.kind, weight=weight, bias=bias, macs=macs, uses=uses
+            )
         return tuple(found.values())
 
     def consumers(self) -> dict[str, list[Operation]]:

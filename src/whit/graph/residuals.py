@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from whit.graph import Graph, Operation
+from whit.graph import Graph, Operation, holder
 from whit.ledger import LeftOut
 
 __all__ = ["Residual", "residuals", "ways", "without_zeros"]
@@ -59,7 +59,7 @@ def _branches(add: Operation, graph: Graph, readers: Mapping[str, Sequence[Opera
     """The branches that end in a sum: of two values of its own shape."""
     if len(add.inputs) != 2 or any(graph.shape(name) != graph.shape(add.output) for name in add.inputs):
         return
-    weights = {one.output: one.inputs[1].rpartition(".")[0] or one.inputs[1] for one in graph.matrix_operations()}
+    weights = {one.output: holder(one.inputs[1]) for one in graph.matrix_operations()}
     for reads, end in (add.inputs, add.inputs[::-1]):
         within = {add.output}
         for one in reversed(graph.operations):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from whit.graph import Graph, Operation
+from whit.graph import Graph, Operation, holder
 from whit.graph.labels import NOTHING, Carrier, is_depthwise
 from whit.graph.moves import Labels, compact
 from whit.ledger import Axis
@@ -71,7 +71,7 @@ class Uniting(Carrier):
         for parameter, axis in self.makers:
             reason = self._why(self.axis(parameter, axis))
             if reason is not None:
-                found.setdefault(parameter.rpartition(".")[0] or parameter, reason)
+                found.setdefault(holder(parameter), reason)
         return found
 
     # Labels vary along one axis.
