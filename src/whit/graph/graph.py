@@ -218,16 +218,14 @@ class Graph:
         """Every layer once, in the order of first use. What multiplies with a buffer is none: it was not trained."""
         found: dict[str, Layer] = {}
         for operation in self.matrix_operations():
-            weight = operation.inputs[1]
+            _, weight, *added = operation.inputs
             if self.tensors[weight].role != "parameter":
                 continue
-            before = found.get(weight)
+            before, name = found.get(weight), holder(weight)
             macs = self.macs_of(operation) + (before.macs if before else 0)
             uses = 1 + (before.uses if before else 0)
-            bias = next((name for name in operation.inputs[2:3] if self.is_parameter(name)), None)
-            found[weight] = Layer(
-                name=holder(weight), kind=operation.kind, weight=weight, bias=bias, macs=macs, uses=uses
-            )
+            bias = added[0] if added and self.tensors[added[0]].role == "parameter" else None
+            found[weight] = Layer(name=name, kind=operation.kind, weight=weight, bias=bias, macs=macs, uses=uses)
         return tuple(found.values())
 
     def consumers(self) -> dict[str, list[Operation]]:
