@@ -113,6 +113,8 @@ def test_samples_are_needed_where_another_runtime_runs(rounded: Any, tmp_path: P
         whit.export(source, tmp_path / "a.wrong", to=Wrong(0.0))
     with pytest.raises(DataError, match="it takes input"):
         whit.export(source, tmp_path / "a.wrong", to=Wrong(0.0), samples=np.zeros((4, 2, 8, 8), np.float32))
+    with pytest.raises(DataError, match="cannot run on input: uint8"):
+        whit.export(source, tmp_path / "a.tflite", to="litert", samples=np.zeros((4, 3, 8, 8), np.uint8))
 
 
 def test_a_missing_package_is_named_with_its_extra(

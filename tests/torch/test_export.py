@@ -17,7 +17,8 @@ from whit import decide, formats, store
 from whit.data import Samples
 from whit.formats import Format
 from whit.ledger import Assigned, Ledger, Rounded
-from whit.runtime import open_onnx
+from whit.onnx.dequantized import by_dequantize_linear
+from whit.runtime import Session, open_onnx
 from whit.steps import Quantize
 from whit.torch.network import TorchNetwork
 
@@ -63,10 +64,13 @@ def initializers(model: onnx.ModelProto) -> dict[str, TensorProto]:
     return {item.name: item for item in model.graph.initializer}
 
 
+MAKING = {"DequantizeLinear", "Cast", "Gather", "Sub", "Mul", "Reshape"}
+
+
 def made_of(name: str, model: onnx.ModelProto) -> str:
     """The tensor that nodes which only make weights make of an initializer."""
     for node in model.graph.node:
-        if name in node.input and node.op_type in ("DequantizeLinear", "Cast", "Gather", "Mul", "Reshape"):
+        if name in node.input and node.op_type in MAKING:
             return made_of(node.output[0], model)
     return name
 
@@ -283,16 +287,60 @@ def test_the_graph_holds_nothing_that_a_runtime_does_not_need(tmp_path: Path) ->
             assert node.output[0] in nodes[place + 1].input  # it stands before what reads it
 
 
-def test_every_layer_runs_in_integers_in_onnx_runtime(tmp_path: Path) -> None:
+def kinds_run(folder: Path) -> list[str]:
+    """The operations that ONNX Runtime, as anyone opens it, makes of an exported file."""
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        whit.Int(bits=8),
+        whit.Int(bits=4, symmetric=False, per="tensor"),
+        whit.Int(bits=4, per="group", group_size=16),
+        whit.Int(bits=16),
+    ],
+    ids=str,
+)
+def test_weights_of_layers_in_floating_point_are_made_once(target: whit.Int, tmp_path: Path) -> None:
+    net, ledger, samples = rounded(Quantize(weights=target))
+    assert "DequantizeLinear" not in [node.op_type for node in exported(net, ledger, tmp_path).graph.node]
+    inside = set(kinds_run(tmp_path))
+    assert inside & {"Conv", "FusedConv"}
+    assert not inside & {"DequantizeLinear", "Cast", "Sub", "Mul", "MatMulNBits"}
+    given = (tmp_path / "model.onnx").read_bytes()
+    turned = onnx.load_model_from_string(by_dequantize_linear(given, ledger))
+    assert [node.op_type for node in turned.graph.node].count("DequantizeLinear") == len(ledger.rounded())
+    expected, found = (
+        Session(content, threads=1, name="")(samples.inputs[0]) for content in (given, turned.SerializeToString())
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_few_bits_are_bytes_where_integers_are_multiplied_whatever_the_rank(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(8, 5, 16)).astype(np.float32)
+    samples = Samples((x,), np.zeros(8, np.int64))
+    for activations, kind in ((BYTE, TensorProto.INT8), (None, TensorProto.INT4)):
+        net = TorchNetwork.of(nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)).eval(), samples)
+        decisions, _ = decide.rounding(
+            Quantize(weights=whit.Int(bits=4), activations=activations), net, Ledger(), samples, "mean_squared_error"
+        )
+        net.apply_(decisions)
+        found = initializers(exported(net, Ledger().record(*decisions), tmp_path))
+        assert {found[f"{name}.weight:codes"].data_type for name in "02"} == {kind}
+
+
+def test_every_layer_runs_in_integers_in_onnx_runtime(tmp_path: Path) -> None:
     net, ledger, _ = rounded(Quantize(weights=whit.Int(bits=8), activations=BYTE))
     exported(net, ledger, tmp_path)
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    kinds = kinds_run(tmp_path)
     assert kinds.count("QLinearConv") == 3
     assert kinds.count("QLinearAdd") == 1
     assert "QGemm" in kinds

@@ -101,9 +101,12 @@ def export(
     progress = progress or Progress()
     with TemporaryDirectory(prefix="whit-") as folder:
         source, labels = _source(network, module, known, Path(folder))
+        session = Session(source.onnx, threads=0, name="the network")
+        if known is not None:
+            session(*source.example)  # samples that do not fit are told before anything is written
         with progress.bar(f"exporting to {exporter.name}", 1):
             written = exporter.write(source, Path(folder) / path.name)
-        parity = None if known is None else _compared(source, written[0], exporter, known, progress, labels=labels)
+        parity = None if known is None else _compared(session, written[0], exporter, known, progress, labels=labels)
         return _delivered(written, path, exporter, parity)
 
 
@@ -124,10 +127,9 @@ def _source(
 
 
 def _compared(
-    source: Source, path: Path, exporter: Exporter, samples: Samples, progress: Progress, *, labels: bool
+    session: Session, path: Path, exporter: Exporter, samples: Samples, progress: Progress, *, labels: bool
 ) -> Parity:
     """How far what was written is from the network, which must not be far."""
-    session = Session(source.onnx, threads=0, name="the network")
     expected = measure.predictions(session, samples, progress, "running the network")
     found = measure.predictions(exporter.open(path, threads=0), samples, progress, f"running {path.name}")
     parity = measure.agreement(expected, found, Accuracy() if labels else MeanSquaredError(), _TOLERANCE)

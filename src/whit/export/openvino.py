@@ -39,13 +39,15 @@ class OpenVino(Exporter):
 
     def write(self, source: Source, path: Path) -> tuple[Path, ...]:
         """Write the ``.xml``, and the ``.bin`` beside it."""
+        from whit.onnx.dequantized import by_dequantize_linear
+
         openvino = package("openvino", "openvino")
         for weight in source.ledger.rounded().values():
             _check(weight)
         # What openvino.convert_model does too, which reports its use and is not called for that.
         offline = package("openvino._offline_transformations", "openvino")
         try:
-            model = openvino.Core().read_model(source.onnx, b"")
+            model = openvino.Core().read_model(by_dequantize_linear(source.onnx, source.ledger), b"")
             # Chains of QuantizeLinear and DequantizeLinear become one FakeQuantize each, as OpenVINO's own tools write.
             offline.apply_moc_transformations(model, cf=True, smart_reshape=False)
             _fold_biases_(model)

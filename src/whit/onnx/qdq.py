@@ -3,6 +3,8 @@
 Every exporter of quantized networks goes through here, so that all of them deliver the ledger's own codes.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -13,10 +15,11 @@ from whit.formats import Int
 from whit.ledger import Ledger, Rounded, RoundedBias
 from whit.onnx.initializers import LEVELS, Source, code_type, initializers
 
-__all__ = ["store_codes_"]
+__all__ = ["dequantizing", "is_recurrent", "readers_of", "store_codes_"]
 
-_GATES, _RECURRENT = frozenset({"Slice", "Concat", "Unsqueeze"}), frozenset({"LSTM", "GRU", "RNN"})
 _MOVES = frozenset({"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool", "Identity"})
+_GATES, _RECURRENT = frozenset({"Slice", "Concat", "Unsqueeze"}), frozenset({"LSTM", "GRU", "RNN"})
+Readers = Mapping[str, list[onnx.NodeProto]]
 
 
 def store_codes_(model: onnx.ModelProto, ledger: Ledger) -> set[str]:
@@ -30,23 +33,21 @@ def store_codes_(model: onnx.ModelProto, ledger: Ledger) -> set[str]:
     """
     stored: set[str] = set()
     makers = {node.output[0]: node for node in model.graph.node}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(model)
     for name, decision in ledger.rounded().items():
         _check_unchanged(model, name, decision.values())
         # Integer kernels read bytes; where floats are made of the codes first, two of them may fit in one.
-        kind = code_type(decision, whole_bytes=any(_reads_integers(node, makers) for node in readers[name]))
+        integers = any(_reads_integers(node, makers) for node in _uses(readers[name], readers))
+        kind = code_type(decision, whole_bytes=integers)
         if _is_table(decision, kind, readers[name]):
             stored.update(_replace_in_gathers_(model, decision, kind, readers[name]))
             continue
         if not isinstance(decision.target, Int):
             replace_ = _replace_by_levels_
-        elif _is_recurrent(readers[name], readers):
-            replace_ = _replace_by_arithmetic_
-        else:
+        elif integers and not is_recurrent(readers[name], readers):
             replace_ = _replace_by_integers_
+        else:
+            replace_ = _replace_by_arithmetic_
         stored.update(replace_(model, decision, kind))
     for name, decision in ledger.biases().items():
         if all(node.op_type in ("Conv", "Gemm") for node in readers[name]):
@@ -63,7 +64,25 @@ def _reads_integers(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> 
     return maker is not None and maker.op_type == "DequantizeLinear"
 
 
-def _is_recurrent(nodes: list[onnx.NodeProto], readers: dict[str, list[onnx.NodeProto]]) -> bool:
+def readers_of(model: onnx.ModelProto) -> Readers:
+    """By the name of a value, the nodes that read it."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def _uses(nodes: Sequence[onnx.NodeProto], readers: Readers) -> list[onnx.NodeProto]:
+    """What a weight is used by that nodes read, be it turned before."""
+    found = [*nodes]
+    for node in found:
+        if node.op_type in _MOVES:
+            found += [reader for name in node.output for reader in readers.get(name, [])]
+    return found
+
+
+def is_recurrent(nodes: Sequence[onnx.NodeProto], readers: Readers) -> bool:
     """Whether a weight, its gates put in ONNX's order, goes into a recurrent layer and nowhere else."""
     found = [*nodes]
     for node in found:
@@ -84,22 +103,27 @@ def _check_unchanged(model: onnx.ModelProto, name: str, values: Array) -> None:
 
 def _replace_by_integers_(model: onnx.ModelProto, decision: Rounded, kind: int) -> list[str]:
     """Codes that are integers become weights in DequantizeLinear."""
-    target = decision.target
     chain = _Chain(model, decision, kind)
-    attributes: dict[str, int] = {}
-    if target.per != "tensor":
-        attributes["axis"] = 1 if target.per == "group" else decision.axis
-    if target.per == "group":
-        attributes["block_size"] = target.block(decision.codes.shape[1])
-    chain.then("DequantizeLinear", *chain.stored, **attributes)
+    chain.then("DequantizeLinear", *chain.stored, **dequantizing(decision))
     _reshape_(chain, decision)
     return chain.finished_()
+
+
+def dequantizing(decision: Rounded) -> dict[str, int]:
+    """The attributes of a DequantizeLinear that makes a weight of its codes, but for the order of axes with groups."""
+    match decision.target.per:
+        case "tensor":
+            return {}
+        case "group":
+            return {"axis": 1, "block_size": decision.target.block(decision.codes.shape[1])}
+        case _:
+            return {"axis": decision.axis}
 
 
 def _replace_by_arithmetic_(model: onnx.ModelProto, decision: Rounded, kind: int) -> list[str]:
     """Codes that are integers become floats once, when a runtime opens the file.
 
-    Recurrent layers run in floating point, and ONNX Runtime would run a DequantizeLinear in every call.
+    For layers that run in floating point: ONNX Runtime would run a DequantizeLinear in every call.
     """
     chain = _Chain(model, decision, kind)
     codes, scale, zero_point = chain.stored
@@ -176,7 +200,7 @@ def _spread(chain: "_Chain", decision: Rounded, names: list[str]) -> list[str]:
         case "group":
             return _of_columns(chain, decision, names)
         case _:
-            axes = chain.array("axes", np.arange(1, len(decision.shape)))
+            axes = chain.array("axes", np.delete(np.arange(len(decision.shape)), decision.axis))
             return [chain.then("Unsqueeze", name, axes) for name in names]
 
 

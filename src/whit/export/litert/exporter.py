@@ -26,8 +26,11 @@ class LiteRt(Exporter):
 
     def write(self, source: Source, path: Path) -> tuple[Path, ...]:
         """Write the ``.tflite``."""
+        from whit.onnx.dequantized import by_dequantize_linear
+
         check_formats("litert", source.ledger)
-        path.write_bytes(_translated(read(source.onnx, source.example), source.example))
+        traced = read(by_dequantize_linear(source.onnx, source.ledger), source.example)
+        path.write_bytes(_translated(traced, source.example))
         return (path,)
 
     def open(self, path: Path, *, threads: int) -> Runs:
