@@ -1,9 +1,9 @@
 """int8 networks of whit and of its peers, side by side: milliseconds a sample in ONNX Runtime, OpenVINO and others.
 
 ResNet-20 has trained weights (from ``WHIT_DATA``) and is judged by its accuracy on all test images. The others have the
-shape of MobileNetV2, ResNet-50 and BERT-base with random weights, and are judged by how near their outputs are to the
-fp32 network's, in decibels; ``bert`` needs 12 GB of memory, ``bert4`` has four of its twelve layers. Every tool
-calibrates on the same samples; calls of all are taken in turns.
+shape of MobileNetV2, ResNet-50, BERT-base and GPT-2 with random weights, and are judged by how near their outputs are
+to the fp32 network's, in decibels; ``bert`` and ``gpt2`` need 12 GB of memory, ``bert4`` and ``gpt2-4`` have four of
+the twelve layers. Every tool calibrates on the same samples; calls of all are taken in turns.
 
     pip install 'whit[peers]'
     python benchmarks/latency.py --json rows.json
@@ -25,6 +25,7 @@ import torch
 from environment import arguments, data_file, report
 from log import Log
 from models.cifar_resnet import resnet20
+from models.gpt2 import Gpt2
 from models.imagenet import MobileNetV2, ResNet50
 from models.minilm import MiniLM
 from peers import nncf_ir, onnxruntime_static
@@ -40,7 +41,7 @@ from whit.metrics import Accuracy, MeanSquaredError
 from whit.target import Runtime
 
 IMAGES = whit.Images(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), layout="NHWC")
-NETWORKS = ("resnet20", "mobilenetv2", "resnet50", "bert", "bert4")
+NETWORKS = ("resnet20", "mobilenetv2", "resnet50", "bert", "bert4", "gpt2", "gpt2-4")
 NAMES: dict[str, Runtime] = {
     "onnxruntime": "onnx",
     "openvino": "openvino",
@@ -100,6 +101,8 @@ def case(name: str) -> Case:
             return random_case(name, ResNet50())
         case "bert" | "bert4":
             return random_case(name, MiniLM(768, 12 if name == "bert" else 4))
+        case "gpt2" | "gpt2-4":
+            return random_case(name, Gpt2(layers=12 if name == "gpt2" else 4))
     sys.exit(f"no network {name}; there are {', '.join(NETWORKS)}")
 
 
@@ -112,10 +115,13 @@ def cifar() -> whit.Data:
 def random_case(name: str, module: nn.Module) -> Case:
     """A network with random weights, its normalisations set by what it reads; targets are what it gives."""
     generator = np.random.default_rng(0)
-    transformer = isinstance(module, MiniLM)
-    if transformer:
+    transformer = isinstance(module, MiniLM | Gpt2)
+    inputs: tuple[Array, ...]
+    if isinstance(module, MiniLM):
         words = generator.integers(0, 30522, (48, 128))
-        inputs: tuple[Array, ...] = (words, np.ones_like(words))
+        inputs = (words, np.ones_like(words))
+    elif isinstance(module, Gpt2):
+        inputs = (generator.integers(0, 50257, (48, 128)),)
     else:
         inputs = (generator.standard_normal((48, 3, 224, 224), np.float32),)
         for layer in module.modules():
