@@ -225,6 +225,9 @@ def test_layers_wide_enough_keep_as_many_channels_as_kernels_work_on_and_branche
     plain = Family.of(Budget.of("drop<=1%, minimize=bytes"), "cross_entropy", Target(), 0, graph)
     assert (plain.shortens, plain.multiple_of) == (False, 1)
     assert "depth" in family.ranges(1.0).keys() - plain.ranges(1.0).keys()
+    # Cut as far as they may be, to 1 and to 8 channels of those that stem and inner share; a tenth above it is tried.
+    left = {12: (432 + 144 + 5) / (5184 + 20736 + 60), 16: (3456 + 9216 + 40) / (6912 + 36864 + 80)}[width]
+    assert family.ranges(1.0)["keep"].low == pytest.approx(1.1 * left)
 
 
 def test_a_plan_is_as_its_candidate_says():

@@ -23,7 +23,7 @@ from whit.scores import Score
 from whit.steps import Prune, settings
 from whit.steps.prune import TAKEN
 
-__all__ = ["Channels", "Cut", "Signature", "Tried", "cutting", "macs_after", "outputs_gone"]
+__all__ = ["Channels", "Cut", "Signature", "Tried", "cutting", "deepest", "macs_after", "outputs_gone"]
 
 Signature = tuple[tuple[Axis, int], ...]
 _TRIES = {"macs": 16, "latency": 6, "bytes": 6}
@@ -193,6 +193,18 @@ def macs_after(cuts: Sequence[Cut], graph: Graph) -> float:
                 macs *= 1 - max((gone.get(Axis(weight, axis), 0) for weight in weights), default=0) / size
         total += macs
     return total
+
+
+def deepest(graph: Graph, amount: float, multiple_of: int = 1) -> float:
+    """The share of its multiply-accumulates that a network takes once every group has lost what an amount allows.
+
+    Which channels go does not matter for that, but some groups may turn out not to be cuttable, so it takes more.
+    """
+    groups = {str(place): group for place, group in enumerate(couple(graph).groups)}
+    alike = {key: np.ones(group.size, np.float32) for key, group in groups.items()}
+    amounts, multiples = dict.fromkeys(groups, amount), dict.fromkeys(groups, multiple_of)
+    kept, _ = keep_units(alike, amounts, multiples, together=False)
+    return macs_after([Cut(groups[key], units) for key, units in kept.items()], graph) / max(graph.macs(), 1)
 
 
 def outputs_gone(cuts: Sequence[Cut]) -> dict[Axis, NDArray[np.int64]]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from math import exp, log, prod
 from typing import Literal
 
+from whit.decide.channels import deepest
 from whit.distill import Distill
 from whit.formats import Int
 from whit.graph import Graph
@@ -23,6 +24,9 @@ STRUCTURE = {"keep": 0.5, "depth": 0.7, "ranks": 0.7}
 
 _DEEPEST = 0.95
 """Most of its channels that a group may lose, and most of the branches that may go."""
+_LEAST, _MARGIN = 0.02, 1.1
+"""Share of the multiply-accumulates below which nothing is cut, and how far above the least possible one begins: groups
+that turn out not to be cuttable leave more."""
 _RECOVERY = 0.6
 """Share of the epochs that a cut network is trained for before it is rounded."""
 _RECOVERY_RATE, _RATE = 3e-3, 1e-3
@@ -120,6 +124,7 @@ class Family:
         shortens: Whether residual branches may be left out.
         factors: Whether products of smaller weights may stand for layers.
         multiple_of: Of how many channels layers that are cut keep a multiple.
+        least: Share of the multiply-accumulates that is left at least when channels are cut.
         augment: Changes to images that leave their meaning.
         precision: In which trainings compute.
         samples: To round on, and to judge channels by.
@@ -135,6 +140,7 @@ class Family:
     shortens: bool = False
     factors: bool = False
     multiple_of: int = 1
+    least: float = _LEAST
     augment: tuple[Literal["flip", "shift"], ...] = ()
     precision: Literal["float32", "bfloat16"] = "float32"
     samples: int = 512
@@ -146,6 +152,7 @@ class Family:
         """The family in which a budget's networks are, as far as a network of this graph can be."""
         timed = budget.counts("latency") or budget.counts("memory")
         fewer = timed or budget.counts("macs")
+        multiple_of = _AT_ONCE if timed and graph is not None and _narrowest(graph) >= 2 * _AT_ONCE else 1
         return cls(
             loss=loss,
             target=target,
@@ -153,7 +160,8 @@ class Family:
             timed=timed,
             shortens=fewer and graph is not None and bool(residuals(graph)),
             factors=graph is not None and _mostly_linear(graph),
-            multiple_of=_AT_ONCE if timed and graph is not None and _narrowest(graph) >= 2 * _AT_ONCE else 1,
+            multiple_of=multiple_of,
+            least=_LEAST if graph is None else max(_LEAST, _MARGIN * deepest(graph, _DEEPEST, multiple_of)),
             seed=seed,
         )
 
@@ -167,7 +175,7 @@ class Family:
         """What may be chosen of plans that train, by name, where rounding alone keeps to the budget at ``price``."""
         found = {"pace": Range(0.5, 4.0)}
         if self.cuts:
-            found["keep"] = Range(0.02 if self.multiple_of == 1 else 0.1, 1.0)
+            found["keep"] = Range(min(self.least, STRUCTURE["keep"]), 1.0)
         if self.shortens:
             found["depth"] = Range(0.5, 1.25)  # more than 1 is 1: no branch is left out
         if self.factors:
