@@ -20,7 +20,10 @@ from whit.torch.network import TorchNetwork
 
 
 class Net(nn.Module):
-    """Convolutions with and without padding, stride and groups, a residual, pools, a concatenation, linear layers."""
+    """Convolutions with and without padding, stride and groups, a residual, pools, a concatenation, linear layers.
+
+    One of these has a weight of inputs by outputs.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,13 +32,14 @@ class Net(nn.Module):
         self.depth = nn.Conv2d(16, 16, 3, padding=1, groups=16)
         self.down = nn.Conv2d(16, 32, 1, stride=2)
         self.hidden = nn.Linear(48, 64)
+        self.turned, self.shift = nn.Parameter(torch.randn(64, 64) / 8), nn.Parameter(torch.randn(64))
         self.head = nn.Linear(64, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.stem(x))
         x = F.relu(self.depth(F.relu6(self.inner(x))) + x)
         x = torch.cat((F.max_pool2d(x, 2), F.relu(self.down(x))), 1)
-        return self.head(F.relu(self.hidden(x.mean((2, 3)))))
+        return self.head(F.relu(torch.addmm(self.shift, F.relu(self.hidden(x.mean((2, 3)))), self.turned)))
 
 
 Rounded = Callable[[whit.Quantize], SimpleNamespace]

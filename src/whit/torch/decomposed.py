@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from whit.ledger import Ledger, Rounded
+from whit.torch.capture.contracting import right_factor
 from whit.torch.fake_quantize import OPERATOR
 
 __all__ = ["decomposed"]
@@ -35,7 +36,8 @@ def decomposed(module: nn.Module, examples: tuple[Tensor, ...], ledger: Ledger) 
     rounded = ledger.rounded()
     for node in list(graph.nodes):
         if node.op == "get_attr" and node.target in rounded:
-            _replace_weight_(graph_module, node, rounded[str(node.target)])
+            weight = rounded[str(node.target)]
+            _replace_weight_(graph_module, node, weight, turned=_turned_(graph_module, node, weight))
         elif node.target is OPERATOR:
             _replace_activation_(graph_module, node)
     graph.eliminate_dead_code()
@@ -50,10 +52,32 @@ def _unlifted(module: nn.Module, examples: tuple[Tensor, ...]) -> GraphModule:
     return found
 
 
-def _replace_weight_(graph_module: GraphModule, node: Node, weight: Rounded) -> None:
+def _turned_(graph_module: GraphModule, node: Node, weight: Rounded) -> bool:
+    """Let products with a weight of inputs by outputs be linear layers, which XNNPACK runs; whether they are."""
+    products = list(node.users)
+    if (weight.axis, len(weight.shape)) != (1, 2) or not all(_is_layer(graph_module, one, node) for one in products):
+        return False
+    for product in products:
+        *added, x, _ = product.args
+        with node.graph.inserting_before(product):
+            linear = node.graph.call_function(torch.ops.aten.linear.default, (x, node, *added))
+        product.replace_all_uses_with(linear)
+        node.graph.erase_node(product)
+    return True
+
+
+def _is_layer(graph_module: GraphModule, node: Node, weight: Node) -> bool:
+    """Whether a node multiplies by the columns of a weight, and adds at most a vector of the network's own."""
+    if right_factor(node) is not weight or node.kwargs:
+        return False
+    added = cast(tuple[Node, ...], node.args[:-2])
+    return all(one.op == "get_attr" and _value(graph_module, one).dim() == 1 for one in added)
+
+
+def _replace_weight_(graph_module: GraphModule, node: Node, weight: Rounded, *, turned: bool) -> None:
     graph, name = graph_module.graph, f"codes_{node.name}"
     rows = weight.shape[weight.axis]
-    codes = torch.from_numpy(weight.shaped(weight.codes)).to(torch.int8)
+    codes = torch.from_numpy(weight.codes if turned else weight.shaped(weight.codes)).to(torch.int8)
     scale = torch.from_numpy(weight.scale.reshape(-1)).expand(rows).clone()
     for suffix, values in (("", codes), ("_scale", scale), ("_zero", torch.zeros(rows, dtype=torch.int64))):
         graph_module.register_buffer(f"{name}{suffix}", values)
@@ -62,7 +86,7 @@ def _replace_weight_(graph_module: GraphModule, node: Node, weight: Rounded) -> 
     _replace_readings_(
         node,
         torch.ops.quantized_decomposed.dequantize_per_channel.default,
-        (*stored, weight.axis, _LOW, _HIGH, torch.int8),
+        (*stored, 0 if turned else weight.axis, _LOW, _HIGH, torch.int8),
     )
 
 
@@ -95,4 +119,9 @@ def _replace_readings_(node: Node, function: Callable[..., Any], arguments: tupl
 
 def _number(graph_module: GraphModule, node: Any) -> Any:
     """The one number of a constant."""
-    return reduce(getattr, str(node.target).split("."), cast(Any, graph_module)).item()
+    return _value(graph_module, node).item()
+
+
+def _value(graph_module: GraphModule, node: Any) -> Any:
+    """A parameter or a constant."""
+    return reduce(getattr, str(node.target).split("."), cast(Any, graph_module))

@@ -7,7 +7,7 @@ from torch.fx import Node
 
 from whit.torch.capture.nodes import Translation, operator, rank_of
 
-__all__ = ["addmm", "attention", "einsum", "matmul"]
+__all__ = ["addmm", "attention", "einsum", "matmul", "right_factor"]
 
 
 def matmul(node: Node) -> Translation:
@@ -36,10 +36,10 @@ def addmm(node: Node) -> Translation:
 
 def _is_weight(node: Any) -> bool:
     """Whether a value is handed to the network as it is, and all that is done with it are products with its columns."""
-    return node.op == "placeholder" and rank_of(node) == 2 and all(_factor(one) is node for one in node.users)
+    return node.op == "placeholder" and rank_of(node) == 2 and all(right_factor(one) is node for one in node.users)
 
 
-def _factor(node: Node) -> Any:
+def right_factor(node: Node) -> Any:
     """What a product of matrices has on its right; None of other operations, and of a matrix times itself."""
     place = _RIGHT.get(node.target)
     factor = None if place is None else node.args[place]
