@@ -101,12 +101,14 @@ def export(
     progress = progress or Progress()
     with TemporaryDirectory(prefix="whit-") as folder:
         source, labels = _source(network, module, known, Path(folder))
-        session = Session(source.onnx, threads=0, name="the network")
-        if known is not None:
+        session = None if known is None else Session(source.onnx, threads=0, name="the network")
+        if session is not None:
             session(*source.example)  # samples that do not fit are told before anything is written
         with progress.bar(f"exporting to {exporter.name}", 1):
             written = exporter.write(source, Path(folder) / path.name)
-        parity = None if known is None else _compared(session, written[0], exporter, known, progress, labels=labels)
+        parity = None
+        if known is not None and session is not None:
+            parity = _compared(session, written[0], exporter, known, progress, labels=labels)
         return _delivered(written, path, exporter, parity)
 
 

@@ -3,7 +3,7 @@
 Every exporter of quantized networks goes through here, so that all of them deliver the ledger's own codes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 import onnx
@@ -37,7 +37,7 @@ def store_codes_(model: onnx.ModelProto, ledger: Ledger) -> set[str]:
     for name, decision in ledger.rounded().items():
         _check_unchanged(model, name, decision.values())
         # Integer kernels read bytes; where floats are made of the codes first, two of them may fit in one.
-        integers = any(_reads_integers(node, makers) for node in _uses(readers[name], readers))
+        integers = any(_reads_integers(node, makers) for node in _followed(readers[name], readers, _MOVES))
         kind = code_type(decision, whole_bytes=integers)
         if _is_table(decision, kind, readers[name]):
             stored.update(_replace_in_gathers_(model, decision, kind, readers[name]))
@@ -73,22 +73,18 @@ def readers_of(model: onnx.ModelProto) -> Readers:
     return readers
 
 
-def _uses(nodes: Sequence[onnx.NodeProto], readers: Readers) -> list[onnx.NodeProto]:
-    """What a weight is used by that nodes read, be it turned before."""
+def _followed(nodes: Sequence[onnx.NodeProto], readers: Readers, through: Set[str]) -> list[onnx.NodeProto]:
+    """The nodes, and whatever reads what those of some kinds make."""
     found = [*nodes]
     for node in found:
-        if node.op_type in _MOVES:
+        if node.op_type in through:
             found += [reader for name in node.output for reader in readers.get(name, [])]
     return found
 
 
 def is_recurrent(nodes: Sequence[onnx.NodeProto], readers: Readers) -> bool:
     """Whether a weight, its gates put in ONNX's order, goes into a recurrent layer and nowhere else."""
-    found = [*nodes]
-    for node in found:
-        if node.op_type in _GATES:
-            found += [reader for name in node.output for reader in readers.get(name, [])]
-    ends = {node.op_type for node in found} - _GATES
+    ends = {node.op_type for node in _followed(nodes, readers, _GATES)} - _GATES
     return bool(ends) and ends <= _RECURRENT
 
 
