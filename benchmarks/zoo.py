@@ -1,10 +1,11 @@
 """Structured pruning of many architectures: which are cut, whether the cut is exact, whether it exports and runs.
 
-Every architecture has random weights and two samples of the smallest input that it accepts. whit cuts ``--amount`` of
-the channels of every group by magnitude; what is left has to compute what the network with the same channels zeroed
-computes, has to export to ONNX, and ONNX Runtime has to compute the same from the file. With ``--peer`` Torch-Pruning
-does the same in a second row: the classifier is left alone, and it is told the heads of fused query-key-value layers,
-but nothing is mended by hand afterwards. Its network counts as pruned if it runs and is smaller.
+Every architecture has random weights and two samples of the smallest input that it accepts. whit makes parameters of
+the weights that layers compute (``FoldParametrizations``) and cuts ``--amount`` of the channels of every group by
+magnitude; what is left has to compute what the network with the same channels zeroed computes, has to export to ONNX,
+and ONNX Runtime has to compute the same from the file. With ``--peer`` Torch-Pruning does the same in a second row: the
+classifier is left alone, and it is told the heads of fused query-key-value layers, but nothing is mended by hand
+afterwards. Its network counts as pruned if it runs and is smaller.
 
 A network that keeps more than 95 % of its parameters counts as frozen, whatever was cut.
 
@@ -119,6 +120,7 @@ def by_whit(module: nn.Module, inputs: tuple[Tensor, ...], amount: float) -> dic
     """Prune with whit."""
     from whit import Prune
     from whit.data import Samples
+    from whit.decide import plain
     from whit.decide.channels import macs_after
     from whit.decide.proof import mask_, proven_cuts
     from whit.decide.scoring import Evidence
@@ -128,6 +130,9 @@ def by_whit(module: nn.Module, inputs: tuple[Tensor, ...], amount: float) -> dic
 
     samples = Samples(tuple(x.numpy() for x in inputs), np.zeros(len(inputs[0]), np.int64))
     network = TorchNetwork.of(module, samples)
+    given = network.predict(samples)
+    network.apply_(plain(network)[0])
+    exact = close(given, network.predict(samples))
     graph = network.graph()
     step = Prune(amount=amount, unit="channel")
     evidence = Evidence(samples=samples, most=len(samples), loss=named("accuracy").loss)
@@ -142,7 +147,7 @@ def by_whit(module: nn.Module, inputs: tuple[Tensor, ...], amount: float) -> dic
         "parameters_before": parameters(module),
         "parameters_after": parameters(network.module),
         "macs_ratio": round(macs_after(proven.cuts, graph) / max(graph.macs(), 1), 4),
-        "sliced_equals_masked": close(masked.predict(samples), network.predict(samples)),
+        "sliced_equals_masked": exact and close(masked.predict(samples), network.predict(samples)),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

@@ -16,6 +16,7 @@ from whit import (
     FeatureHints,
     Finetune,
     FoldBatchNorm,
+    FoldParametrizations,
     GeometricMedian,
     Int,
     KeepOutputs,
@@ -235,13 +236,21 @@ def test_a_plan_has_a_step():
 def test_a_plan_is_made_of_steps(what):
     refused(
         lambda: Plan(what),
-        "is not a step; steps are KeepOutputs, FoldBatchNorm, Equalize, Prune, Regrow, RemoveDead, Rewind, Shrink, "
-        "Factorize, Quantize and Finetune",
+        "is not a step; steps are KeepOutputs, FoldParametrizations, FoldBatchNorm, Equalize, Prune, Regrow, "
+        "RemoveDead, Rewind, Shrink, Factorize, Quantize and Finetune",
     )
 
 
 @pytest.mark.parametrize(
-    "late", [FoldBatchNorm(), Equalize(), RemoveDead(), Prune(amount=0.5), Prune(amount=0.5, unit="channel")]
+    "late",
+    [
+        FoldParametrizations(),
+        FoldBatchNorm(),
+        Equalize(),
+        RemoveDead(),
+        Prune(amount=0.5),
+        Prune(amount=0.5, unit="channel"),
+    ],
 )
 def test_what_changes_weights_comes_before_they_are_rounded(late):
     name = type(late).__name__

@@ -30,6 +30,7 @@ PUBLIC = [
     "Fisher",
     "Float",
     "FoldBatchNorm",
+    "FoldParametrizations",
     "Found",
     "GeometricMedian",
     "Gradient",

@@ -24,6 +24,7 @@ from whit import (
     Finetune,
     Float,
     FoldBatchNorm,
+    FoldParametrizations,
     GrowingPenalty,
     HalfQuadratic,
     Hessian,
@@ -225,6 +226,7 @@ def test_a_table_names_its_kind_and_what_is_not_default(plan):
 
 def test_factors_go_there_and_back():
     plan = Plan(
+        FoldParametrizations(),
         Factorize(macs=0.7, kernels="spatial", by="weights", rules=(Rule(layers="head"),)),
         Factorize(energy=0.9, rules=(Rule(layers="head", use=Factorize(energy=0.5, multiple_of=8)),)),
     )
@@ -297,7 +299,7 @@ def test_a_plan_file_is_read_as_it_was_saved(tmp_path):
         ('[[step]]\nkind = "trim"', "step 1: there is no kind 'trim'; whit knows "),
         (
             '[[step]]\nkind = "int"\nbits = 8',
-            "kind 'int' does not fit here; choose keep_outputs, fold_batch_norm, equalize, prune, regrow, remove_dead",
+            "kind 'int' does not fit here; choose keep_outputs, fold_parametrizations, fold_batch_norm, equalize",
         ),
         ('[[step]]\nkind = "prune"', "step 1: prune needs amount"),
         (

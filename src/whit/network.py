@@ -6,7 +6,7 @@ from pathlib import Path
 
 from whit.data import Array, Samples
 from whit.graph import Graph, Layer
-from whit.ledger import Assigned, Decision, Folded, Ledger, Masked, Rounded, RoundedActivation
+from whit.ledger import Assigned, Decision, Folded, Ledger, Masked, Plain, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
 from whit.moments import Doubles, Gradients, Magnitudes, Moments, Sensitivity
 from whit.progress import Progress
@@ -39,6 +39,10 @@ class Network(ABC):
     @abstractmethod
     def foldable(self) -> Sequence[Folded]:
         """The batch normalisations that can be folded into the layer before them."""
+
+    @abstractmethod
+    def plain_layers(self, names: Sequence[str]) -> tuple[Sequence[Plain | Assigned], Mapping[str, str]]:
+        """Decisions that make plain layers of these, which compute their weights; why not, of the others."""
 
     @abstractmethod
     def factorable(self) -> Collection[str]:

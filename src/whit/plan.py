@@ -13,13 +13,12 @@ from whit.steps import (
     Factorize,
     Finetune,
     FoldBatchNorm,
+    FoldParametrizations,
     KeepOutputs,
     Prune,
     Quantize,
     Regrow,
-    RemoveDead,
     Rewind,
-    Shrink,
     Step,
 )
 
@@ -44,8 +43,8 @@ class Plan:
         for step in steps:
             if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance] (not all callers are typed)
                 raise PlanError(
-                    f"{step!r} is not a step; steps are KeepOutputs, FoldBatchNorm, Equalize, Prune, Regrow, "
-                    "RemoveDead, Rewind, Shrink, Factorize, Quantize and Finetune"
+                    f"{step!r} is not a step; steps are KeepOutputs, FoldParametrizations, FoldBatchNorm, Equalize, "
+                    "Prune, Regrow, RemoveDead, Rewind, Shrink, Factorize, Quantize and Finetune"
                 )
         _check_first(steps)
         quantized: Quantize | None = None
@@ -53,9 +52,7 @@ class Plan:
             masks = [one for one in steps[: place - 1] if isinstance(one, Prune) and not one.cuts]
             if isinstance(step, Finetune):
                 _check_training(step, place, steps[: place - 1], masked=bool(masks), quantized=quantized is not None)
-            if quantized is not None and isinstance(
-                step, FoldBatchNorm | Equalize | Prune | Regrow | RemoveDead | Rewind | Shrink | Factorize
-            ):
+            if quantized is not None and not isinstance(step, Quantize | Finetune):
                 raise PlanError(
                     f"step {place} ({type(step).__name__}) comes after Quantize: it would change weights that are "
                     "already rounded. Put it before Quantize"
@@ -118,11 +115,14 @@ def _check_zero(step: Quantize, before: tuple[Step, ...]) -> None:
 
 def _check_factors(step: Factorize | Rewind, place: int, before: tuple[Step, ...]) -> None:
     """Raise ``PlanError`` for factors of what has zeros to keep, and for going back behind them."""
-    if isinstance(step, Rewind) and any(isinstance(one, Factorize) for one in before):
-        raise PlanError(
-            f"step {place} (Rewind) comes after Factorize: the network that was given has no values for factors. Put "
-            "it before Factorize"
-        )
+    made = {FoldParametrizations: "weights that were computed", Factorize: "factors"}
+    if isinstance(step, Rewind):
+        for kind, weights in made.items():
+            if any(isinstance(one, kind) for one in before):
+                raise PlanError(
+                    f"step {place} (Rewind) comes after {kind.__name__}: the network that was given has no values for "
+                    f"{weights}. Put it before {kind.__name__}"
+                )
     if isinstance(step, Factorize) and any(isinstance(one, Prune) and not one.cuts for one in before):
         raise PlanError(
             f"step {place} (Factorize) comes after a Prune of single weights: products of factors would not keep the "

@@ -31,6 +31,7 @@ from whit.steps import (
     Factorize,
     Finetune,
     FoldBatchNorm,
+    FoldParametrizations,
     KeepOutputs,
     Prune,
     Quantize,
@@ -104,7 +105,9 @@ class Run:
                 self.record(keep_outputs(step, self.network, self.data.train))
                 self._narrow_teacher(step)
             case FoldBatchNorm():
-                self.record(decide.folds(self.network))
+                self._fold(*decide.folds(self.network))
+            case FoldParametrizations():
+                self._fold(*decide.plain(self.network))
             case Equalize():
                 self._equalize(step)
             case Prune():
@@ -134,6 +137,11 @@ class Run:
                         taught, train, self.metric, self.ledger, self.teacher, self.progress, checkpoint
                     )
                 )
+
+    def _fold(self, decisions: Sequence[Decision], skipped: Sequence[Skipped]) -> None:
+        """What computes the same in fewer steps; a network may have nothing of the kind."""
+        self.skipped += skipped
+        self.record(decisions)
 
     def _prune(self, step: Prune) -> None:
         match step.unit:

@@ -16,6 +16,7 @@ from whit.steps import (
     Factorize,
     Finetune,
     FoldBatchNorm,
+    FoldParametrizations,
     KeepOutputs,
     Prune,
     Quantize,
@@ -62,8 +63,8 @@ def is_floating(array: Array) -> bool:
 def check_step(step: Step, place: int) -> None:
     """Raise ``PlanError`` for a step that needs more than weights."""
     match step:
-        case FoldBatchNorm():
-            what, advice = "FoldBatchNorm", "fold the normalisation into the kernels yourself and drop the step"
+        case FoldBatchNorm() | FoldParametrizations():
+            what, advice = type(step).__name__, "fold the normalisation into the kernels yourself and drop the step"
         case Prune(cuts=True):
             what, advice = f'Prune(unit="{step.unit}")', 'prune single weights with unit="weight"'
         case Prune() if step.budgets:

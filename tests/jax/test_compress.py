@@ -18,6 +18,7 @@ from whit import (
     Factorize,
     Finetune,
     FoldBatchNorm,
+    FoldParametrizations,
     Int,
     LearnedRounding,
     OptimalBrain,
@@ -214,6 +215,7 @@ ACTIVATIONS = Int(bits=8, per="tensor", symmetric=False)
     ("step", "message"),
     [
         (FoldBatchNorm(), "step 2, FoldBatchNorm: .*drop the step"),
+        (FoldParametrizations(), "step 2, FoldParametrizations: .*drop the step"),
         (Prune(amount=0.5, unit="channel"), r'step 2, Prune\(unit="channel"\): .*unit="weight"'),
         (Prune(amount=0.5, score=Taylor()), r"step 2, Prune\(score=Taylor\(\)\): .*such as Magnitude\(\)"),
         (Quantize(activations=ACTIVATIONS), r"step 2, Quantize\(activations=...\): .*activations=None"),

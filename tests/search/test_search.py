@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import whit
 from whit.cli.searched import print_found
@@ -25,6 +27,7 @@ from whit.export.openvino import OpenVino
 from whit.metrics import Accuracy
 from whit.search import search
 from whit.search.trials import RECORD, TRIALS
+from whit.steps import FoldParametrizations
 from whit.toml import loads
 from whit.workers import Processes
 
@@ -86,6 +89,22 @@ def test_the_chosen_plan_gives_the_same_file_by_itself(found, net, data):
     finally:
         torch.set_num_threads(threads)
     assert again.file == found.best.file
+
+
+def as_it_is(layer):
+    return layer
+
+
+@pytest.mark.parametrize("normed", [as_it_is, weight_norm])
+def test_networks_without_batch_normalisation_are_searched_too(data, normed):
+    net = waves.trained(
+        lambda: nn.Sequential(nn.Flatten(), normed(nn.Linear(64, 24)), nn.ReLU(), normed(nn.Linear(24, 4)))
+    )
+    found = search(net, "drop<=10pt, minimize=bytes", data=data, trials=2, seed=3)
+    assert found.failures == ()
+    assert len(found.best.ledger.rounded()) == 2
+    computes = normed is weight_norm
+    assert any(isinstance(step, FoldParametrizations) for step in found.chosen.plan.steps) == computes
 
 
 def test_memory_is_measured_of_all_that_is_tried_and_of_what_is_delivered(net, data):
@@ -365,6 +384,12 @@ def test_data_too_few_to_split_or_to_see_the_drop_are_an_error(net):
 def test_a_dead_cluster_is_an_error_at_once(net, data):
     with pytest.raises(whit.WorkersError, match=r"there is no Ray cluster at|pip install 'whit\[ray\]'"):
         search(net, BUDGET, data=data, workers=whit.Ray("127.0.0.1:1"))
+
+
+def test_a_network_without_weights_is_an_error(data):
+    net = nn.Sequential(nn.Flatten(), nn.Softmax(1))
+    with pytest.raises(whit.ModelError, match="no convolution or linear layer has weights in float32"):
+        search(net, "drop<=3pt, minimize=bytes", data=data)
 
 
 def test_nothing_to_try_is_an_error(net, data):

@@ -14,6 +14,7 @@ from whit import measure
 from whit.cli.table import table
 from whit.data import Data
 from whit.distill import Distill
+from whit.ledger import Folded
 from whit.plan import Plan
 from whit.steps import Finetune, FoldBatchNorm, Prune, Quantize, Rule
 
@@ -248,9 +249,20 @@ def test_a_step_that_cannot_be_done_says_why(step: Any, message: str) -> None:
         whit.compress(Net(), step, data=DATA)
 
 
-def test_nothing_to_fold_is_an_error() -> None:
-    with pytest.raises(whit.PlanError, match="no batch normalisation follows"):
-        whit.compress(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), FoldBatchNorm(), data=DATA)
+def test_a_plan_may_fold_what_a_network_does_not_have() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    result = whit.compress(net, Plan(FoldBatchNorm(), Quantize(activations=None)), data=DATA)
+    assert result.ledger.rounded().keys() == {"1.weight"}
+    assert result.skipped == ()
+
+
+def test_batch_normalisations_that_stay_are_listed() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(108, 4))
+    result = whit.compress(net, FoldBatchNorm(), data=DATA)
+    assert [one.into for one in result.ledger.structure if isinstance(one, Folded)] == ["1"]
+    assert [(one.layer, one.reason) for one in result.skipped] == [
+        ("0", "no convolution or linear layer makes what it normalises, and that for it alone")
+    ]
 
 
 def test_another_network_can_teach(net: Net, data: Data) -> None:

@@ -17,6 +17,7 @@ from whit.steps import Prune, Quantize
 from whit.torch.network import TorchNetwork
 
 X = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)
+COMPUTED = "its weights are computed, not parameters (FoldParametrizations makes them so)"
 SAMPLES = Samples((X,), np.zeros(4, np.int64))
 
 
@@ -66,7 +67,8 @@ def test_kernels_are_cut_at_the_same_place_of_every_group_and_what_they_read_sta
     assert cuts["second"] == dict.fromkeys(names, pairs)
     assert cuts.keys() == {"second", "plain"}
     assert found.frozen == {
-        "stem": "read by second, whose weight is computed from all it reads: one less changes it",
+        "stem": "read by second, whose weight is computed of all it reads, not a parameter "
+        "(FoldParametrizations makes it one): one less changes it",
         "head": "its channels are the output of the network",
     }
 
@@ -99,8 +101,8 @@ def test_single_weights_of_kernels_that_are_computed_are_listed_as_left_alone() 
     evidence = Evidence(samples=SAMPLES, most=4, loss="cross_entropy")
     masks, skipped = single_weights(Prune(amount=0.5), network, Ledger(), evidence)
     assert [one.parameter for one in masks] == ["plain.weight", "head.weight"]
-    reason = "its weights are computed, not parameters, and are not masked one by one"
+    reason = f"{COMPUTED}, and are not masked one by one"
     assert [(one.layer, one.reason) for one in skipped] == [("stem", reason), ("second", reason)]
     _, left = rounding(Quantize(activations=None), network, Ledger(), SAMPLES, "cross_entropy")
-    reason = "its weights are computed, not parameters, and stay in floating point"
+    reason = f"{COMPUTED}, and stay in floating point"
     assert [(one.layer, one.reason) for one in left] == [("stem", reason), ("second", reason)]

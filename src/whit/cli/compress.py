@@ -28,7 +28,7 @@ from whit.plan import Plan
 from whit.progress import Progress
 from whit.ranks import Ranks
 from whit.search.budget import Budget
-from whit.steps import FoldBatchNorm
+from whit.steps import FoldBatchNorm, FoldParametrizations
 from whit.target import Target
 
 __all__ = ["compress"]
@@ -196,7 +196,7 @@ def _plan(path: Path | None, target: str | None) -> tuple[Plan, Target | None]:
         return load_plan(path), place
     if place is None:
         raise PlanError("nothing says what to do: give steps with --plan, or a machine with --target, such as here")
-    return Plan(FoldBatchNorm(), place.quantize()), place
+    return Plan(FoldParametrizations(), FoldBatchNorm(), place.quantize()), place
 
 
 def _spare(folder: Path) -> Path:

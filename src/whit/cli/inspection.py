@@ -54,6 +54,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         "tensors": list(found.tensors.values()),
         "structure": {
             "folded": found.folded,
+            "plain": found.plain,
             "scaled": found.scaled,
             "kept": found.kept,
             "left_out": found.left_out,
@@ -72,6 +73,7 @@ class _Reader:
         self.next = 0
         self.tensors: dict[str, dict[str, Any]] = {}
         self.folded: list[dict[str, Any]] = []
+        self.plain: list[dict[str, Any]] = []
         self.scaled: list[dict[str, Any]] = []
         self.kept: list[dict[str, Any]] = []
         self.left_out: list[dict[str, Any]] = []
@@ -86,6 +88,8 @@ class _Reader:
         match table["kind"]:
             case "folded":
                 self.folded.append({"batch_norm": table["batch_norm"], "into": table["into"]})
+            case "plain":
+                self.plain.append({"layer": table["layer"], "same": table.get("same", False)})
             case "scaled":
                 where = {key: [name for name, *_ in table[key]] for key in ("made", "read")}
                 where["inputs"] = list(table.get("inputs", {}))
@@ -159,6 +163,8 @@ def print_description(found: Mapping[str, Any], console: Console | None = None) 
     say("no graph: it holds parameters only" if graph is None else f"graph: {bytes_text(graph)}")
     if folded := [f"{one['batch_norm']} into {one['into']}" for one in found["structure"]["folded"]]:
         say(f"folded: {listed(folded, most=1000)}")
+    if layers := [one["layer"] for one in found["structure"]["plain"]]:
+        say(f"plain, whose weight was computed: {listed(layers, most=1000)}")
     for one in found["structure"]["scaled"]:
         made = one["made"] + one["inputs"]
         say(f"scaled: {one['channels']} channels of {listed(made)}, read by {listed(one['read'])}")

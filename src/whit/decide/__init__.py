@@ -1,6 +1,6 @@
 """What each step of a plan chooses: from a network and a step to decisions, without changing anything."""
 
-from whit.decide.folding import folds
+from whit.decide.folding import folded, folds, plain
 from whit.decide.rounding import (
     activation_grid,
     biases,
@@ -19,9 +19,11 @@ __all__ = [
     "activation_grid",
     "biases",
     "check_masks",
+    "folded",
     "folds",
     "layer_names",
     "observed_codes",
+    "plain",
     "reasons",
     "round_weights",
     "rounding",

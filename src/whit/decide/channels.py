@@ -14,9 +14,9 @@ from whit.decide.skipped import Skipped, reasons
 from whit.errors import PlanError
 from whit.formats import Floats
 from whit.graph import Graph, Layer
+from whit.graph.computed import computed_from
 from whit.graph.coupling import Count, Coupling, Group, couple
 from whit.graph.labels import is_depthwise
-from whit.graph.uniting import computed_from
 from whit.ledger import Axis, Kept
 from whit.network import Network
 from whit.scores import Score

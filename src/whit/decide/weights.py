@@ -5,13 +5,16 @@ from typing import NamedTuple
 
 from whit.data import Array
 from whit.graph import Graph, Layer, holder
+from whit.graph.computed import computing_layers
 from whit.network import Network
 
 __all__ = ["Weight", "layer_names", "untouched_weights", "weights_beside", "weights_of"]
 
+_LAYERS = frozenset({"conv", "conv_transpose", "linear", "product"})
 _RECURRENT = frozenset({"lstm", "gru", "rnn"})
 _BUFFER = "its weights are a buffer, not parameters"
 _INSTEAD = {"state": _BUFFER, "buffer": _BUFFER, "activation": "its weights are computed, not parameters"}
+_ADVICE = " (FoldParametrizations makes them so)"
 """By the role of a tensor that stands in place of a weight."""
 
 
@@ -61,10 +64,9 @@ def layer_names(graph: Graph, beside: Sequence[Weight]) -> list[str]:
 
 
 def untouched_weights(graph: Graph) -> dict[str, str]:
-    """Which convolutions and linear layers have weights that are no parameters, and what these are instead."""
+    """Which layers and products have weights that are no parameters, and what these are instead."""
     roles = {
-        one.layer or one.output: graph.tensors[one.inputs[1]].role
-        for one in graph.operations
-        if one.kind in ("conv", "linear")
+        one.layer or one.output: graph.tensors[one.inputs[1]].role for one in graph.operations if one.kind in _LAYERS
     }
-    return {layer: _INSTEAD[role] for layer, role in roles.items() if role in _INSTEAD}
+    found = {layer: _INSTEAD[role] for layer, role in roles.items() if role in _INSTEAD}
+    return found | {layer: found[layer] + _ADVICE for layer in computing_layers(graph)}

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from whit.graph import Graph, Operation, holder
+from whit.graph.computed import computed_from, computing_layers
 from whit.graph.labels import NOTHING, is_depthwise
-from whit.graph.meeting import Meeting, inside, unmoved
+from whit.graph.meeting import Meeting, inside
 from whit.graph.moves import Labels
 from whit.ledger import Axis
 
-__all__ = ["Uniting", "computed_from"]
+__all__ = ["Uniting"]
 
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
@@ -22,12 +23,14 @@ class Uniting(Meeting):
         given: Labels of the network's outputs, where these may be cut.
         makers: Axes of parameters whose indices make channels and that are no layer's.
         computed: Parameters of which the weights of convolutions are computed; row by row, if at all, they are cut.
+        plain: Layers that could be plain ones, whose weights are parameters.
     """
 
     def __init__(self, graph: Graph, turns: Mapping[str, int], *, outputs: bool = False) -> None:
         super().__init__(graph, turns)
         self.outputs = outputs
         self.given: dict[Axis, Labels] = {}
+        self.plain = frozenset(computing_layers(graph))
         self.computed = frozenset(name for names in computed_from(graph).values() for name in names)
         self.makers = [Axis(name, 0) for name in sorted(self.computed)]
 
@@ -84,7 +87,10 @@ class Uniting(Meeting):
         if self._varying(weight) != 0 or is_depthwise(operation, self.graph):
             self._computed_weight(operation)
             return
-        reason = f"read by {operation.layer or weight}, whose weight is computed from all it reads: one less changes it"
+        reason = (
+            f"read by {operation.layer or weight}, whose weight is computed of all it reads, "
+            f"not a parameter{self._advice(operation)}: one less changes it"
+        )
         self.freeze(self.labels_of(x), reason)
         made = self.labels_of(weight).reshape(-1)
         self._alike(made, int(operation.attributes["groups"]), reason)
@@ -98,7 +104,10 @@ class Uniting(Meeting):
         self._set(operation, self.labels_of(operation.inputs[0]))
 
     def _computed_weight(self, operation: Operation) -> None:
-        self._end(operation, "whose weight is computed, not a parameter")
+        self._end(operation, f"whose weight is computed, not a parameter{self._advice(operation)}")
+
+    def _advice(self, operation: Operation) -> str:
+        return " (FoldParametrizations makes it one)" if operation.layer in self.plain else ""
 
     def _conv_transpose(self, operation: Operation) -> None:
         x, weight = operation.inputs[:2]
@@ -194,19 +203,3 @@ class Uniting(Meeting):
                 self._gather(operation)
             case _:
                 self._end(operation, "which whit cannot cut through")
-
-
-def computed_from(graph: Graph) -> dict[str, tuple[str, ...]]:
-    """By each weight of a convolution that is computed from parameters alone, those of them that have several axes."""
-    sources: dict[str, dict[str, None]] = {}
-    fixed = unmoved(graph)
-    for operation in graph.operations:
-        parts = [{name: None} if graph.is_parameter(name) else sources.get(name) for name in operation.inputs]
-        if any(parts) and all(part is not None or x in fixed for part, x in zip(parts, operation.inputs, strict=True)):
-            sources[operation.output] = {name: None for part in parts if part for name in part}
-    weights = (operation.inputs[1] for operation in graph.operations if operation.kind == "conv")
-    return {
-        weight: tuple(name for name in sources[weight] if sum(size > 1 for size in graph.shape(name)) > 1)
-        for weight in weights
-        if weight in sources
-    }

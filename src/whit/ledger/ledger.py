@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from whit.ledger.structure import Factored, Folded, Kept, LeftOut, Scaled, Structure
+from whit.ledger.structure import Factored, Folded, Kept, LeftOut, Plain, Scaled, Structure
 from whit.ledger.values import Assigned, Masked, Rounded, RoundedActivation, RoundedBias, Value
 
 __all__ = ["Decision", "Ledger"]
@@ -41,7 +41,7 @@ class Ledger:
         for decision in decisions:
             if isinstance(decision, Folded | Scaled):
                 structure.append(decision)
-            elif isinstance(decision, LeftOut | Factored):
+            elif isinstance(decision, LeftOut | Factored | Plain):
                 structure.append(decision)
                 values = {place: old for place, old in values.items() if not _gone(old, decision)}
             elif isinstance(decision, Kept):
@@ -96,7 +96,7 @@ def _holding(decision: Value, old: Value | None) -> Value:
     return decision
 
 
-def _gone(decision: Value, structure: LeftOut | Factored) -> bool:
+def _gone(decision: Value, structure: LeftOut | Factored | Plain) -> bool:
     """Whether a decision is about a parameter that is gone."""
     return not isinstance(decision, RoundedActivation) and structure.covers(decision.parameter)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from whit.formats import Integers
 
-__all__ = ["MOST_QUARTERS", "Axis", "Factored", "Folded", "Kept", "LeftOut", "Scaled", "Span", "Structure"]
+__all__ = ["MOST_QUARTERS", "Axis", "Factored", "Folded", "Kept", "LeftOut", "Plain", "Scaled", "Span", "Structure"]
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -40,6 +40,25 @@ class Folded:
 
     batch_norm: str
     into: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plain:
+    """A layer that computed its weight became a plain one, whose weight is a parameter.
+
+    What its values are another decision tells; the bias is the layer's.
+
+    Attributes:
+        layer: Name of the module.
+        same: A convolution that pads as TensorFlow does, by the size of what it reads.
+    """
+
+    layer: str
+    same: bool = False
+
+    def covers(self, name: str) -> bool:
+        """Whether a parameter is gone with the layer."""
+        return name.startswith(f"{self.layer}.") and name != f"{self.layer}.bias"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,4 +181,4 @@ _QUARTERS = np.array([1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507
 """``2 ** (n / 4)``, as no library rounds it otherwise."""
 
 
-Structure = Folded | Scaled | Kept | LeftOut | Factored
+Structure = Folded | Plain | Scaled | Kept | LeftOut | Factored

@@ -14,7 +14,7 @@ from whit.plan import Plan
 from whit.quantizers import OptimalBrain
 from whit.scores import Taylor
 from whit.search.budget import Budget
-from whit.steps import Factorize, Finetune, FoldBatchNorm, Prune, Quantize, Step
+from whit.steps import Factorize, Finetune, FoldBatchNorm, FoldParametrizations, Prune, Quantize, Step
 from whit.target import Target
 
 __all__ = ["STRUCTURE", "Candidate", "Family", "Range"]
@@ -122,6 +122,7 @@ class Family:
         timed: Whether latency or memory counts, so that activations may be integers.
         cuts: Whether channels can be cut.
         shortens: Whether residual branches may be left out.
+        computes: Whether layers compute their weights, which are to be parameters first.
         factors: Whether products of smaller weights may stand for layers.
         multiple_of: Of how many channels layers that are cut keep a multiple.
         least: Share of the multiply-accumulates that is left at least when channels are cut.
@@ -138,6 +139,7 @@ class Family:
     timed: bool
     cuts: bool = True
     shortens: bool = False
+    computes: bool = False
     factors: bool = False
     multiple_of: int = 1
     least: float = _LEAST
@@ -209,6 +211,8 @@ class Family:
         if steps and rest:
             steps.append(self._training(rest * _RECOVERY, _RECOVERY_RATE * candidate.pace))
             rest *= 1 - _RECOVERY
+        if self.computes:
+            steps.insert(0, FoldParametrizations())
         steps += [FoldBatchNorm(), self._rounding(candidate)]
         if candidate.control:
             return Plan(*steps, Quantize(weights=_FINE), self._training(rest, _RATE * candidate.pace))

@@ -13,9 +13,11 @@ from typing import Any
 from whit import measure
 from whit.compress import finished, teacher_of
 from whit.data import Array, Data
+from whit.decide import folded
 from whit.errors import ModelError, PlanError, listed
 from whit.export import export
 from whit.frontends import network_of
+from whit.graph.computed import computing_layers
 from whit.metrics import Metric
 from whit.network import Network
 from whit.peak import peak_memory
@@ -123,7 +125,7 @@ class Searching:
 
     def _ladder(self) -> Ladder:
         given, text = self.given, self.record.fact("family")
-        family = Family.of(given.budget, given.metric.loss, given.target, given.seed, self.original.graph())
+        family = Family.of(given.budget, given.metric.loss, given.target, given.seed, folded(self.original).graph())
         if text is None:
             price = 0.0
             if family.priced:
@@ -136,6 +138,7 @@ class Searching:
         facts = json.loads(text)
         family = replace(
             family,
+            computes=bool(computing_layers(self.original.graph())),
             augment=tuple(facts["augment"]),
             precision="bfloat16" if facts["bfloat16"] else "float32",
         )

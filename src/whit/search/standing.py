@@ -11,8 +11,9 @@ import numpy as np
 
 from whit import measure
 from whit.data import Array, Data, Samples
+from whit.decide import folded
 from whit.decide.sensitivity import Trials
-from whit.errors import DataError
+from whit.errors import DataError, ModelError
 from whit.formats import Int
 from whit.graph import Layer
 from whit.ledger import Ledger
@@ -147,11 +148,15 @@ def price_of_a_bit(original: Network, data: Data, metric: Metric, progress: Prog
     """What a bit is worth where weights have 4: the loss that one more saves, of the median weight.
 
     It is the sensitivity of each layer, predicted from what it reads.
+
+    Raises:
+        ModelError: There are no such layers.
     """
-    network = original.copy()
-    network.apply_(network.foldable())
+    network = folded(original)
     values = network.values()
     layers: list[Layer] = [one for one in network.graph().layers() if values[one.weight].dtype == np.float32]
+    if not layers:
+        raise ModelError("no convolution or linear layer has weights in float32, so there is nothing to make smaller")
     uses = [Quantize(weights=Int(bits=bits), samples=_LOOK) for bits in _WIDTHS]
     tried = Trials(uses, layers, network, data.train, metric.loss, measured=False).run(progress, workers)
     sizes = np.array([values[layer.weight].size for layer in layers], float)

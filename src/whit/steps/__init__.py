@@ -8,6 +8,7 @@ from whit.steps.equalize import Equalize
 from whit.steps.factorize import Factorize
 from whit.steps.finetune import Finetune
 from whit.steps.fold_batch_norm import FoldBatchNorm
+from whit.steps.fold_parametrizations import FoldParametrizations
 from whit.steps.keep_outputs import KeepOutputs
 from whit.steps.prune import Prune
 from whit.steps.quantize import Quantize
@@ -23,6 +24,7 @@ __all__ = [
     "Factorize",
     "Finetune",
     "FoldBatchNorm",
+    "FoldParametrizations",
     "KeepOutputs",
     "Prune",
     "Quantize",
@@ -38,6 +40,7 @@ __all__ = [
 
 Step = (
     KeepOutputs
+    | FoldParametrizations
     | FoldBatchNorm
     | Equalize
     | Prune

@@ -20,6 +20,7 @@ from whit.ledger import (
     Kept,
     LeftOut,
     Masked,
+    Plain,
     Rounded,
     RoundedActivation,
     RoundedBias,
@@ -28,6 +29,7 @@ from whit.ledger import (
 from whit.torch.activations import activations_of, round_activations_
 from whit.torch.factored import chain
 from whit.torch.left_out import Through, Zeros
+from whit.torch.plain import plain
 
 __all__ = ["apply_", "foldable", "multiply_outputs_", "state_of", "tensor_of"]
 
@@ -45,6 +47,9 @@ def apply_(module: nn.Module, decisions: Sequence[Decision]) -> None:
             match decision:
                 case Folded():
                     _fold_(module, decision)
+                case Plain():
+                    owner, last = _owner(module, decision.layer)
+                    setattr(owner, last, plain(module, decision))
                 case Kept():
                     _cut_(module, decision)
                 case Scaled():

@@ -9,12 +9,14 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from whit.data import Array, Samples
 from whit.errors import DataError, ModelError, PlanError, WhitError
 from whit.finite import check_finite
 from whit.graph import Graph, Layer
-from whit.ledger import Assigned, Decision, Folded, Ledger, Masked, Rounded, RoundedActivation
+from whit.ledger import Assigned, Decision, Folded, Ledger, Masked, Plain, Rounded, RoundedActivation
 from whit.metrics import Loss, Metric
 from whit.moments import Doubles, Gradients, Magnitudes, Moments, Sensitivity
 from whit.network import Network
@@ -30,6 +32,7 @@ from whit.torch.evidence import FEW, energies, gradients
 from whit.torch.export import export_onnx
 from whit.torch.factored import factorable
 from whit.torch.moments import moments, sensitivities
+from whit.torch.plain import plain_layers
 from whit.torch.reconstruct import reconstruct
 from whit.torch.training.checkpoint import Checkpoint, fingerprint
 from whit.torch.training.hinting import Hinting
@@ -70,6 +73,7 @@ class TorchNetwork(Network):
     def of(cls, module: nn.Module, samples: Samples) -> Self:
         """A copy of a module, checked for values that are not numbers and for inputs that it cannot read."""
         check_finite({name: int((~torch.isfinite(x)).sum()) for name, x in module.state_dict().items()})
+        _check_hooks(module)
         network = cls(copy.deepcopy(module), samples.take(slice(0, 2))[0])
         try:
             network._forward(network.examples)
@@ -112,6 +116,10 @@ class TorchNetwork(Network):
         """The batch normalisations that can be folded into the layer before them."""
         return edit.foldable(self.module, self.graph())
 
+    def plain_layers(self, names: Sequence[str]) -> tuple[Sequence[Plain | Assigned], Mapping[str, str]]:
+        """Decisions that make plain layers of these, each seen to compute the same on the examples."""
+        return plain_layers(self.module, names, self.examples)
+
     def factorable(self) -> Collection[str]:
         """Names of the layers that a chain of layers can stand for."""
         return factorable(self.module)
@@ -120,7 +128,7 @@ class TorchNetwork(Network):
         """Edit the module as decided."""
         values = self.values()
         for decision in decisions:
-            if isinstance(decision, Rounded):
+            if isinstance(decision, Rounded) and decision.parameter in values:  # not of layers that are yet to be made
                 self.unrounded.setdefault(decision.parameter, np.array(values[decision.parameter]))
         self._graph = None
         edit.apply_(self.module, decisions)
@@ -297,6 +305,19 @@ class TorchNetwork(Network):
                 "tensor. Wrap it in a module that does"
             )
         return result
+
+
+def _check_hooks(module: nn.Module) -> None:
+    """Raise ``ModelError`` for weights that hooks compute, as torch did before it had parametrizations."""
+    for name, one in module.named_modules():
+        for hook in one._forward_pre_hooks.values():  # pyright: ignore[reportPrivateUsage]
+            if isinstance(hook, WeightNorm | SpectralNorm):
+                kind = "weight_norm" if isinstance(hook, WeightNorm) else "spectral_norm"
+                raise ModelError(
+                    f"{name} has its weight from torch.nn.utils.{kind}, which torch.export cannot follow; use "
+                    f"torch.nn.utils.parametrizations.{kind}, or call torch.nn.utils.remove_{kind} on the layer first, "
+                    "which leaves what it computes as it is"
+                )
 
 
 def _channels_last(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:

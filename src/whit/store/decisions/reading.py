@@ -23,11 +23,13 @@ from whit.ledger import (
     Ledger,
     LeftOut,
     Masked,
+    Plain,
     Rounded,
     RoundedActivation,
     RoundedBias,
     Scaled,
     Span,
+    Structure,
 )
 from whit.store.decisions.tables import FIELDS, OPTIONAL
 from whit.store.fields import positive, reading, shape, table, text, whole
@@ -90,6 +92,9 @@ def _fitting(found: list[Decision]) -> Ledger:
     folded = [decision.batch_norm for decision in ledger.structure if isinstance(decision, Folded)]
     if len(set(folded)) < len(folded):
         raise ValueError("a batch normalisation is folded twice")
+    plain = [decision.layer for decision in ledger.structure if isinstance(decision, Plain)]
+    if len(set(plain)) < len(plain):
+        raise ValueError("a layer becomes a plain one twice")
     factored = [decision.layer for decision in ledger.structure if isinstance(decision, Factored)]
     if len(set(factored)) < len(factored):
         raise ValueError("a layer is factored twice")
@@ -115,8 +120,26 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
         raise ValueError(f"there is no decision of kind {str(kind)[:40]!r}")
     fields = table(value, {"kind"} | FIELDS[kind], OPTIONAL.get(kind, set()))
     match kind:
+        case "masked":
+            return _masked(fields, fetch)
+        case "rounded":
+            return _rounded(fields, fetch)
+        case "rounded_activation":
+            return _rounded_activation(fields)
+        case "rounded_bias":
+            return _rounded_bias(fields, fetch, before)
+        case "assigned":
+            return Assigned(parameter=text(fields["parameter"]), values=fetch())
+        case _:
+            return _structure(kind, fields, fetch)
+
+
+def _structure(kind: Any, fields: dict[str, Any], fetch: Fetch) -> Structure:
+    match kind:
         case "folded":
             return Folded(batch_norm=text(fields["batch_norm"]), into=text(fields["into"]))
+        case "plain":
+            return _plain(fields)
         case "scaled":
             return _scaled(fields, fetch)
         case "kept":
@@ -126,24 +149,21 @@ def _read(value: Any, fetch: Fetch, before: Before) -> Decision:
         case "left_out":
             identity, zeros = _names(fields["identity"]), _names(fields["zeros"])
             return LeftOut(branch=text(fields["branch"]), identity=identity, zeros=zeros)
-        case "factored":
-            return _factored(fields)
-        case "masked":
-            return _masked(fields, fetch)
-        case "rounded":
-            return _rounded(fields, fetch)
-        case "rounded_activation":
-            return _rounded_activation(fields)
-        case "rounded_bias":
-            return _rounded_bias(fields, fetch, before)
         case _:
-            return Assigned(parameter=text(fields["parameter"]), values=fetch())
+            return _factored(fields)
 
 
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"{str(value)[:80]} is no list of names")
     return tuple(text(name) for name in cast(list[Any], value))
+
+
+def _plain(fields: dict[str, Any]) -> Plain:
+    same = fields.get("same", False)
+    if not isinstance(same, bool):
+        raise ValueError(f"a layer pads by the size of what it reads or not, and {str(same)[:40]!r} is neither")
+    return Plain(layer=text(fields["layer"]), same=same)
 
 
 def _factored(fields: dict[str, Any]) -> Factored:

@@ -7,6 +7,7 @@ __all__ = ["FIELDS", "OPTIONAL", "arrays_of"]
 
 FIELDS = {
     "folded": {"batch_norm", "into"},
+    "plain": {"layer"},
     "scaled": {"group", "made", "read"},
     "kept": {"group", "axes", "groups"},
     "left_out": {"branch", "identity", "zeros"},
@@ -18,7 +19,13 @@ FIELDS = {
     "assigned": {"parameter"},
 }
 """What every table of a kind has, beside ``kind``."""
-OPTIONAL = {"scaled": {"inputs"}, "kept": {"sizes"}, "masked": {"from"}, "rounded": {"zero_point", "unit"}}
+OPTIONAL = {
+    "plain": {"same"},
+    "scaled": {"inputs"},
+    "kept": {"sizes"},
+    "masked": {"from"},
+    "rounded": {"zero_point", "unit"},
+}
 """What it may have."""
 
 
@@ -42,7 +49,7 @@ def arrays_of(table: Mapping[str, Any]) -> list[str]:
             return ["codes"]
         case {"kind": "assigned"}:
             return ["values"]
-        case {"kind": "folded" | "left_out" | "factored" | "rounded_activation"}:
+        case {"kind": "folded" | "plain" | "left_out" | "factored" | "rounded_activation"}:
             return []
         case _:
             raise ValueError(f"there is no decision like {str(table)[:80]}")

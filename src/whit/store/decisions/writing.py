@@ -16,10 +16,12 @@ from whit.ledger import (
     Ledger,
     LeftOut,
     Masked,
+    Plain,
     Rounded,
     RoundedActivation,
     RoundedBias,
     Scaled,
+    Structure,
 )
 from whit.toml import to_table
 
@@ -37,22 +39,6 @@ def write_ledger(ledger: Ledger, keep: Keep) -> list[dict[str, Any]]:
 
 def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> dict[str, Any]:
     match decision:
-        case Folded(batch_norm=batch_norm, into=into):
-            return {"kind": "folded", "batch_norm": batch_norm, "into": into}
-        case Scaled(group=group, quarters=quarters, made=made, read=read, inputs=inputs):
-            keep("quarters", quarters)
-            spans = {key: [list(one) for one in places] for key, places in (("made", made), ("read", read))}
-            return {"kind": "scaled", "group": group} | spans | ({"inputs": dict(inputs)} if inputs else {})
-        case Kept(group=group, axes=axes, groups=groups, sizes=sizes):
-            for indices in axes.values():
-                keep("kept", indices)
-            found = {"kind": "kept", "group": group, "axes": [list(key) for key in axes], "groups": dict(groups)}
-            changes = {layer: [list(change) for change in one.items()] for layer, one in sizes.items()}
-            return found | ({"sizes": changes} if changes else {})
-        case LeftOut(branch=branch, identity=identity, zeros=zeros):
-            return {"kind": "left_out", "branch": branch, "identity": list(identity), "zeros": list(zeros)}
-        case Factored(layer=layer, form=form, ranks=ranks):
-            return {"kind": "factored", "layer": layer, "form": form, "ranks": list(ranks)}
         case Masked(parameter=parameter, mask=mask):
             return {"kind": "masked", "parameter": parameter} | _write_mask(mask, rounded.get(parameter), keep)
         case Rounded(parameter=parameter, target=target, shape=sizes):
@@ -67,6 +53,30 @@ def _write(decision: Decision, rounded: Mapping[str, Rounded], keep: Keep) -> di
         case Assigned(parameter=parameter, values=values):
             keep(f"values of {parameter.rpartition('.')[2]}", values)
             return {"kind": "assigned", "parameter": parameter}
+        case _:
+            return _write_structure(decision, keep)
+
+
+def _write_structure(decision: Structure, keep: Keep) -> dict[str, Any]:
+    match decision:
+        case Folded(batch_norm=batch_norm, into=into):
+            return {"kind": "folded", "batch_norm": batch_norm, "into": into}
+        case Plain(layer=layer, same=same):
+            return {"kind": "plain", "layer": layer} | ({"same": True} if same else {})
+        case Scaled(group=group, quarters=quarters, made=made, read=read, inputs=inputs):
+            keep("quarters", quarters)
+            spans = {key: [list(one) for one in places] for key, places in (("made", made), ("read", read))}
+            return {"kind": "scaled", "group": group} | spans | ({"inputs": dict(inputs)} if inputs else {})
+        case Kept(group=group, axes=axes, groups=groups, sizes=sizes):
+            for indices in axes.values():
+                keep("kept", indices)
+            found = {"kind": "kept", "group": group, "axes": [list(key) for key in axes], "groups": dict(groups)}
+            changes = {layer: [list(change) for change in one.items()] for layer, one in sizes.items()}
+            return found | ({"sizes": changes} if changes else {})
+        case LeftOut(branch=branch, identity=identity, zeros=zeros):
+            return {"kind": "left_out", "branch": branch, "identity": list(identity), "zeros": list(zeros)}
+        case Factored(layer=layer, form=form, ranks=ranks):
+            return {"kind": "factored", "layer": layer, "form": form, "ranks": list(ranks)}
 
 
 def _write_arrays(decision: Rounded, keep: Keep) -> dict[str, Any]:
