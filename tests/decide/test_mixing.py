@@ -18,8 +18,10 @@ from whit.decide.footprint import Footprint
 from whit.decide.mixing import LayerBits, mix
 from whit.decide.sensitivity import Trials, predicted_growth
 from whit.ledger import Rounded
+from whit.metrics import named
 from whit.moments import Moments
 from whit.progress import Progress
+from whit.search.standing import price_of_a_bit
 from whit.steps import Quantize, Rule, settings
 from whit.torch.network import TorchNetwork
 
@@ -181,6 +183,22 @@ def test_a_prediction_falls_with_the_bits_as_what_is_measured_does(network: Torc
     assert (predicted > measured / 36 / 2).all()
     assert (measured.argmin(0) == 2).all()  # quiet
     assert (predicted.argmin(0) == 2).all()
+
+
+class Grouped(Net):
+    """Has a layer of which the groups multiply each row of the weight with other things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loud = nn.ConvTranspose2d(8, 8, 3, padding=1, groups=2)  # type: ignore[assignment]
+
+
+def test_what_cannot_be_predicted_is_said_by_name_and_measured_for_a_search(data: Data) -> None:
+    with pytest.raises(whit.PlanError, match=r"Quantize\(bits=...\): what loud reads could not be seen"):
+        whit.compress(Grouped(), step(bits=whit.Mixed(choices=WIDTHS, bops=10**7, sensitivity="predicted")), data=data)
+    metric = named("accuracy")
+    price = price_of_a_bit(TorchNetwork.of(Grouped(), data.train), data, metric, Progress(), None)
+    assert 1e-12 < price < 1
 
 
 def test_a_predicted_growth_is_the_quadratic_form_of_the_error() -> None:

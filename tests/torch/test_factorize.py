@@ -244,6 +244,9 @@ def test_it_goes_with_cut_channels_training_and_integers_and_comes_back_from_a_f
     x = torch.from_numpy(X)
     with torch.no_grad():
         np.testing.assert_array_equal(again(x), result.model(x))
+    fresh = TorchNetwork.of(seeded(Net), DATA.train)
+    fresh.apply_(list(result.ledger))
+    np.testing.assert_array_equal(fresh.predict(DATA.train), TorchNetwork.of(again, DATA.train).predict(DATA.train))
     found = describe(path)["structure"]["factored"]
     assert [(one["layer"], tuple(one["ranks"])) for one in found] == [(one.layer, one.ranks) for one in factored]
 

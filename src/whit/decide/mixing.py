@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
 import numpy as np
 
@@ -88,6 +89,11 @@ def mix(
     uses = [_use(step, bits) for bits in step.bits.choices]
     measured = step.bits.sensitivity == "measured"
     tried = Trials(uses, layers, network, samples, loss, measured=measured).run(progress, workers)
+    if unseen := [one.layer.name for one, *_ in tried if isnan(one.growth)]:
+        raise PlanError(
+            f"Quantize(bits=...): what {listed(unseen)} reads could not be seen, so its growth is not predicted; "
+            'take sensitivity="measured", or give the layer settings of its own by a rule'
+        )
     mixture = _Mixture(step, step.bits, tried)
     if step.bits.latency is not None:
         choice = mixture.within_latency(step.bits.latency, lambda use: footprint.share_of_time(rounded(use)))

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import nan
 
 import numpy as np
 
 from whit.data import Samples
 from whit.decide.rounding import activation_grid, observed_codes, round_weights
 from whit.decide.weights import Weight
-from whit.errors import PlanError
 from whit.graph import Graph, Layer
 from whit.graph.placement import integer_inputs
 from whit.ledger import Assigned, Rounded, RoundedActivation, matrix
@@ -31,7 +31,7 @@ class Trial:
         layer: Which.
         use: Its settings.
         rounded: Its codes.
-        growth: What the loss of a sample grows by.
+        growth: What the loss of a sample grows by; NaN where it is to be predicted and what the layer reads is unseen.
     """
 
     layer: Layer
@@ -102,13 +102,8 @@ class Trials:
             assert isinstance(rounded, Rounded)
             if self.measured:
                 growth = self._growth([*made, *self._grids(use, layer)])
-            elif moments is not None:
-                growth = predicted_growth(weight, rounded, moments)
             else:
-                raise PlanError(
-                    f"Quantize(bits=...): what {layer.name} reads could not be seen, so its growth is not predicted; "
-                    'take sensitivity="measured", or give the layer settings of its own by a rule'
-                )
+                growth = nan if moments is None else predicted_growth(weight, rounded, moments)
             yield Trial(layer=layer, use=use, rounded=rounded, growth=growth)
 
     def _moments(self, layer: Layer) -> Moments | None:

@@ -1,6 +1,6 @@
 """What a search measures first, once: the original, what it is indifferent to, and what a bit is worth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from whit import measure
 from whit.data import Array, Data, Samples
 from whit.decide import folded
-from whit.decide.sensitivity import Trials
+from whit.decide.sensitivity import Trial, Trials
 from whit.errors import DataError, ModelError
 from whit.formats import Int
 from whit.graph import Layer
@@ -147,7 +147,7 @@ def _shifted(x: Array) -> Array:
 def price_of_a_bit(original: Network, data: Data, metric: Metric, progress: Progress, workers: Workers | None) -> float:
     """What a bit is worth where weights have 4: the loss that one more saves, of the median weight.
 
-    It is the sensitivity of each layer, predicted from what it reads.
+    It is the sensitivity of each layer, predicted from what it reads; measured where that cannot be seen.
 
     Raises:
         ModelError: There are no such layers.
@@ -158,8 +158,15 @@ def price_of_a_bit(original: Network, data: Data, metric: Metric, progress: Prog
     if not layers:
         raise ModelError("no convolution or linear layer has weights in float32, so there is nothing to make smaller")
     uses = [Quantize(weights=Int(bits=bits), samples=_LOOK) for bits in _WIDTHS]
-    tried = Trials(uses, layers, network, data.train, metric.loss, measured=False).run(progress, workers)
-    sizes = np.array([values[layer.weight].size for layer in layers], float)
+
+    def trials(layers: Sequence[Layer], *, measured: bool) -> list[list[Trial]]:
+        found = Trials(uses, layers, network, data.train, metric.loss, measured=measured)
+        return found.run(progress, workers) if layers else []
+
+    predicted = trials(layers, measured=False)
+    tried = [layer for layer in predicted if isfinite(layer[0].growth)]
+    tried += trials([layer.layer for layer, _ in predicted if not isfinite(layer.growth)], measured=True)
+    sizes = np.array([values[layer[0].layer.weight].size for layer in tried], float)
     saved = np.array([max(coarse.growth - fine.growth, 0.0) for coarse, fine in tried]) / sizes
     order = np.argsort(saved)
     middle = order[np.searchsorted(np.cumsum(sizes[order]), sizes.sum() / 2)]

@@ -19,6 +19,7 @@ from whit.errors import ModelError, listed
 from whit.graph import own_input
 from whit.ledger import RoundedActivation, Scaled
 from whit.torch.fake_quantize import fake_quantize
+from whit.torch.opened import opened
 from whit.torch.training.learned_grid import LearnedGrid
 from whit.torch.training.renormalised import Renormalised
 
@@ -58,6 +59,9 @@ class Tracker(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Visit what the function reads, run it, then visit its result."""
         kind, kwargs = getattr(func, "__name__", "function"), kwargs or {}
+        if (body := opened(func)) is not None:
+            with self:
+                return body(*args, **kwargs)
         name = f"{self.count}.{kind}"
         if self.read is not None and kind in _READ:
             place, key = _READ[kind]

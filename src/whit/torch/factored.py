@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 
 from whit.errors import ModelError
@@ -13,6 +13,31 @@ from whit.ledger import Factored
 __all__ = ["chain", "factorable"]
 
 _CONVOLUTIONS: Any = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class _Linear(nn.Sequential):
+    """Two linear layers for one, with the product and the sizes for code that looks at them, as torch's own does."""
+
+    @property
+    def weight(self) -> Tensor:
+        """``(out_features, in_features)``."""
+        first, last = self
+        return last.weight @ first.weight  # type: ignore[operator, return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """``(out_features,)``."""
+        return self[1].bias  # type: ignore[return-value]
+
+    @property
+    def in_features(self) -> int:
+        """How many numbers it reads."""
+        return self[0].in_features  # type: ignore[return-value]
+
+    @property
+    def out_features(self) -> int:
+        """How many numbers it makes."""
+        return self[1].out_features  # type: ignore[return-value]
 
 
 def factorable(module: nn.Module) -> set[str]:
@@ -56,7 +81,7 @@ def chain(layer: nn.Module | None, decision: Factored) -> nn.Sequential:
             made.append(_convolution(layer, one, axes, options))
         else:
             made.append(nn.Linear(one[1], one[0], **options))
-    found = nn.Sequential(*made).train(layer.training)  # type: ignore[union-attr]
+    found = (_Linear if isinstance(layer, nn.Linear) else nn.Sequential)(*made).train(layer.training)  # type: ignore[union-attr]
     return found.requires_grad_(weight.requires_grad)
 
 

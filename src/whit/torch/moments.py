@@ -20,6 +20,7 @@ from whit.metrics import Loss
 from whit.moments import Moments, Sensitivity
 from whit.torch.activations import interruptible
 from whit.torch.logits import logits_of
+from whit.torch.opened import opened
 
 __all__ = ["Call", "moments", "sampled", "sensitivities", "vectors_of", "watch"]
 
@@ -82,6 +83,9 @@ class _Calls(TorchFunctionMode):
         self.visit = visit
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (body := opened(func)) is not None:
+            with self:
+                return body(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         kind = getattr(func, "__name__", "")
         if kind in _ARGUMENTS:
