@@ -83,6 +83,15 @@ FORMATS = (
 )
 
 
+@KINDS
+def test_the_smallest_are_rounded_too(kind: type[nn.RNNBase]) -> None:
+    # Their gates have few enough bytes that the exporter would put them in order before the file is written.
+    plan = Plan(Prune(amount=0.75, unit="channel"), Quantize(weights=Int(bits=8)))
+    result = whit.compress(Recurrent(kind), plan, data=DATA)
+    assert result.ledger.rounded()["rnn.weight_hh_l0"].shape[1] == 3
+    assert result.parity.max_abs < 1e-5
+
+
 @pytest.mark.parametrize(
     ("kind", "target"), [*((nn.LSTM, target) for target in FORMATS), (nn.GRU, FORMATS[0]), (nn.RNN, FORMATS[0])]
 )

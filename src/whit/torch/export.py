@@ -72,11 +72,17 @@ def export_onnx(module: nn.Module, examples: Sequence[Tensor], path: Path, ledge
     if program is None:
         raise ModelError(f"torch.onnx.export gave no program for {type(module).__name__}")
     # Of the exporter's optimizations only those that leave weights alone: runtimes do the others themselves.
+    held = {f"network.{name}" for name in ledger.given()}
+
+    def should_fold(node: Any) -> bool | None:
+        codes = any(value is not None and value.name in held for value in node.inputs)
+        return False if codes or node.op_type == "Transpose" else None
+
     optimizer.fold_constants(
         program.model,
         input_size_limit=_SMALL,
         output_size_limit=_SMALL,
-        should_fold=lambda node: False if node.op_type == "Transpose" else None,
+        should_fold=should_fold,
     )
     optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
