@@ -64,6 +64,14 @@ def operator(name: str, domain: str = "") -> Change:
     return change
 
 
+def transposed(name: str, value: Any) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        operator("ConvTranspose")(model)
+        attribute(model, name, value)
+
+    return change
+
+
 def loop(model: onnx.ModelProto) -> None:
     conv(model).input[0] = model.graph.node[-1].output[0]
 
@@ -129,6 +137,14 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     ),
     "pads of another number": (lambda m: attribute(m, "pads", (1, 1, 1)), "cannot be read: zip"),
     "a padding of nobody's": (lambda m: attribute(m, "auto_pad", "SOME"), "its auto_pad is SOME; ONNX knows NOTSET"),
+    "sizes that are asked for": (
+        transposed("auto_pad", "SAME_UPPER"),
+        "the sizes that it makes are asked for; whit reads those whose pads are given as numbers",
+    ),
+    "more is cut off at the end": (
+        transposed("pads", (0, 0, 1, 0)),
+        r"its pads are \(0, 0, 1, 0\); whit reads those by which the end loses as much as the front, or less",
+    ),
     "a branch": (branch, "runs a graph of its own"),
     "an old opset": (opset(6), "opset 6; whit knows 7 to"),
     "an opset of the future": (opset(99), "opset 99; whit knows"),

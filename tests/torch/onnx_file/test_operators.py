@@ -44,6 +44,13 @@ def convolution(*weight: int, bias: bool = True, **attributes: Any) -> tuple[tup
     return ("N", 4, *(7, 6, 5)[: len(weight) - 2]), draw
 
 
+def transposed(*weight: int, made: int, bias: bool = True, **attributes: Any) -> tuple[tuple[Any, ...], Draw]:
+    def draw(d: Any) -> str:
+        return d.then("ConvTranspose", "x", d.normal(*weight), *([d.normal(made)] if bias else []), **attributes)
+
+    return ("N", 4, *(7, 6, 5)[: len(weight) - 2]), draw
+
+
 def with_axes(operator: str, axes: tuple[int, ...], **attributes: Any) -> tuple[tuple[Any, ...], Draw]:
     """Axes are an attribute at first, and an input later."""
 
@@ -192,6 +199,13 @@ CASES: dict[str, tuple[tuple[Any, ...], Draw]] = {
         lambda d: d.then("Add", d.then("Conv", "x", d.normal(3, 4, 3, 3)), d.normal(1, 3, 1, 1)),
     ),
     "Conv behind a Pad": (IMAGE, lambda d: d.then("Conv", pad(d), d.normal(3, 4, 3, 3), pads=(1, 1, 0, 0))),
+    "ConvTranspose": transposed(4, 6, 3, 3, made=6),
+    "ConvTranspose1d": transposed(4, 6, 4, made=6, bias=False, strides=(2,), pads=(1, 1)),
+    "ConvTranspose3d": transposed(4, 2, 2, 1, 2, made=2, strides=(2, 1, 2), auto_pad="VALID"),
+    "ConvTranspose by steps": transposed(4, 6, 3, 3, made=6, strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 1)),
+    "ConvTranspose with unequal pads": transposed(4, 6, 3, 3, made=6, strides=(2, 2), pads=(1, 1, 0, 1)),
+    "ConvTranspose with gaps": transposed(4, 6, 3, 2, made=6, dilations=(2, 1), kernel_shape=(3, 2)),
+    "ConvTranspose in groups": transposed(4, 3, 3, 3, made=6, group=2),
     "BatchNormalization": (ROWS, normalised),
     "LayerNormalization": (ROWS, lambda d: d.then("LayerNormalization", "x", d.normal(8), d.normal(8))),
     "LayerNormalization of two axes": (ROWS, lambda d: d.then("LayerNormalization", "x", d.normal(5, 8), axis=1)),

@@ -16,6 +16,7 @@ from whit.torch.onnx_file.operators.windows import pad_window, window_pads
 __all__ = ["LAYERS", "BatchNorm", "Layer"]
 
 _CONVOLUTIONS: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED: Any = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class BatchNorm(_BatchNorm):
@@ -52,10 +53,7 @@ def convolution(
     auto_pad: str = "NOTSET",
 ) -> Layer | None:
     """A convolution; padding that is not the same on both sides, or depends on the input's size, comes before it."""
-    rank = weight.ndim - 2
-    kernel = weight.shape[2:]
-    if not 1 <= rank <= 3 or tuple(kernel_shape or kernel) != kernel:
-        raise ValueError(f"its weight has shape {weight.shape}, its windows {tuple(kernel_shape or ())}")
+    kernel, rank = _kernel(weight, kernel_shape)
     stride, dilation = tuple(strides or [1] * rank), tuple(dilations or [1] * rank)
     extents = tuple(gap * (size - 1) + 1 for size, gap in zip(kernel, dilation, strict=True))
     padding: tuple[int, ...] = (0,) * rank
@@ -78,6 +76,52 @@ def convolution(
         device="meta",
     )
     return Layer(module=_with(module, weight=weight, bias=bias), before=before)
+
+
+def _kernel(weight: Array, kernel_shape: Sequence[int] | None) -> tuple[tuple[int, ...], int]:
+    """The size of a convolution's windows, and along how many axes they move."""
+    rank, kernel = weight.ndim - 2, weight.shape[2:]
+    if not 1 <= rank <= 3 or tuple(kernel_shape or kernel) != kernel:
+        raise ValueError(f"its weight has shape {weight.shape}, its windows {tuple(kernel_shape or ())}")
+    return kernel, rank
+
+
+def transposed_convolution(
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    kernel_shape: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    output_padding: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    auto_pad: str = "NOTSET",
+    output_shape: Sequence[int] | None = None,
+) -> Layer | None:
+    """A transposed convolution that takes as much away on both sides of what it makes, or less at the end."""
+    kernel, rank = _kernel(weight, kernel_shape)
+    if auto_pad not in ("NOTSET", "VALID") or output_shape is not None:
+        raise ValueError("the sizes that it makes are asked for; whit reads those whose pads are given as numbers")
+    given = tuple(pads or [0] * (2 * rank))
+    first, last = given[:rank], given[rank:]
+    more = [extra + front - back for extra, front, back in zip(output_padding or [0] * rank, first, last, strict=True)]
+    stride, dilation = tuple(strides or [1] * rank), tuple(dilations or [1] * rank)
+    if any(not 0 <= one < max(pair) for one, *pair in zip(more, stride, dilation, strict=True)):
+        raise ValueError(f"its pads are {given}; whit reads those by which the end loses as much as the front, or less")
+    module = _TRANSPOSED[rank - 1](
+        weight.shape[0],
+        weight.shape[1] * group,
+        kernel,
+        stride=stride,
+        padding=first,
+        output_padding=more,
+        dilation=dilation,
+        groups=group,
+        bias=bias is not None,
+        device="meta",
+    )
+    return Layer(module=_with(module, weight=weight, bias=bias))
 
 
 def gemm(
@@ -159,6 +203,7 @@ def _with(module: nn.Module, **arrays: Array | None) -> nn.Module:
 LAYERS: dict[str, _Rule] = {
     "BatchNormalization": _Rule(0, batch_normalization),
     "Conv": _Rule(0, convolution),
+    "ConvTranspose": _Rule(0, transposed_convolution),
     "Gather": _Rule(1, embedding),
     "Gemm": _Rule(0, gemm),
     "MatMul": _Rule(0, matmul),
