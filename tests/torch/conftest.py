@@ -119,7 +119,7 @@ def taken() -> Taken:
         for step in Plan(*steps).steps:
             match step:
                 case FoldBatchNorm():
-                    decisions = decide.folds(network)
+                    decisions = decide.folds(network)[0]
                 case Equalize():
                     decisions = equalize(step, network, data.train, "cross_entropy")[0]
                 case Quantize():
