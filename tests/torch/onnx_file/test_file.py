@@ -104,7 +104,10 @@ def branch(model: onnx.ModelProto) -> None:
 
 
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "weights elsewhere": (external, "initializer kernel lies in another file; whit opens one file"),
+    "weights elsewhere": (
+        external,
+        "initializer kernel lies in '../../etc/passwd'; whit opens files in the same folder",
+    ),
     "half precision": (of_type(TensorProto.FLOAT16), "initializer kernel has type float16; whit reads float, int64"),
     "complex numbers": (of_type(TensorProto.COMPLEX64), "has type complex64"),
     "a type of the future": (of_type(999), "has type 999"),
@@ -240,3 +243,56 @@ def test_a_module_that_computes_something_else_is_an_error(model: onnx.ModelProt
         module.get_parameter("Conv_0.bias").mul_(1.01)
     with pytest.raises(ParityError, match="does not compute what ONNX Runtime computes"):
         check_same(module, path, [x], "data")
+
+
+def apart(model: onnx.ModelProto, folder: Path) -> Path:
+    """A file whose weights lie in another, as torch's exporter writes it."""
+    path = folder / "model.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    return path
+
+
+def test_weights_in_a_file_of_its_own_are_read(model: onnx.ModelProto, tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    expected = tmp_path / "whole" / "model.onnx"
+    expected.write_bytes(model.SerializeToString())
+    path = apart(model, tmp_path)
+    assert b"model.onnx.data" in path.read_bytes()
+    x = np.random.default_rng(0).normal(size=(2, 4, 7, 6)).astype(np.float32)
+    check_same(open_onnx_file(path), expected, [x], "noise")
+    check_same(open_onnx_file(expected), path, [x], "noise")
+
+
+def moved(key: str, value: str) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        fields = {one.key: one for one in weight(model).external_data}
+        fields[key].value = value
+
+    return change
+
+
+APART: dict[str, tuple[Change, str]] = {
+    "another folder": (moved("location", "sub/model.data"), "lies in 'sub/model.data'; whit opens files in the same"),
+    "a folder of Windows": (moved("location", "model\\x"), "whose names begin with model, and follows no paths"),
+    "a file of others": (moved("location", "notes.txt"), "lies in 'notes.txt'; whit opens files in the same folder"),
+    "nowhere": (moved("location", ""), "lies in ''; whit opens files"),
+    "a file that is not there": (moved("location", "model.data"), "lies in model.data, which is no file beside it"),
+    "a link": (moved("location", "model.link"), "lies in model.link, which is no file beside it"),
+    "no number": (moved("offset", "here"), "at no place: invalid literal"),
+    "before the start": (moved("offset", "-8"), "from byte -8 on"),
+    "behind the end": (moved("length", str(1 << 40)), "1099511627776 bytes, which it has not; the file is damaged"),
+    "too few": (moved("length", "8"), "432 bytes, and holds 8; the file is damaged"),
+}
+
+
+@pytest.mark.parametrize("case", APART)
+def test_no_other_file_is_opened(case: str, model: onnx.ModelProto, tmp_path: Path) -> None:
+    change, message = APART[case]
+    path = apart(model, tmp_path)
+    (tmp_path / "notes.txt").write_bytes(bytes(1000))
+    (tmp_path / "model.link").symlink_to(tmp_path / "notes.txt")
+    changed = onnx.load(path, load_external_data=False)
+    change(changed)
+    path.write_bytes(changed.SerializeToString())
+    with pytest.raises(ModelError, match=re.escape(message)):
+        open_onnx_file(path)

@@ -1,7 +1,7 @@
 """An ONNX file, looked through before anything is made of it.
 
-A file is a stranger's: nothing in it is followed to other files, sizes are checked against what is there, and every
-value must be made before it is read.
+A file is a stranger's: nothing in it is followed to other files (``whole`` has put its weights into it), sizes are
+checked against what is there, and every value must be made before it is read.
 """
 
 from collections.abc import Mapping

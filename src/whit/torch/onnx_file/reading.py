@@ -16,6 +16,7 @@ from whit.torch.onnx_file.file import read_graph
 from whit.torch.onnx_file.limits import bounded
 from whit.torch.onnx_file.network import OnnxNetwork
 from whit.torch.onnx_file.simplify import simplified
+from whit.torch.onnx_file.whole import whole
 
 __all__ = ["FileNetwork", "check_same", "open_onnx_file"]
 
@@ -38,7 +39,7 @@ class FileNetwork(TorchNetwork):
         module = open_onnx_file(path)
         check_same(module, path, samples.take(slice(0, 64))[0], samples.name)
         network = cls.of(module, samples)
-        network.content = b"" if module.batch else _content(path)
+        network.content = b"" if module.batch else whole(path)
         return network
 
     def export(self, path: Path, ledger: Ledger) -> None:
@@ -57,7 +58,7 @@ def open_onnx_file(path: str | Path) -> OnnxNetwork:
     Raises:
         ModelError: There is no such file, it is damaged, or it holds what whit does not read; the message says what.
     """
-    content = _content(path)
+    content = whole(path)
     try:
         return built(simplified(read_graph(content)))
     except ModelError as error:
@@ -90,7 +91,7 @@ def check_same(network: OnnxNetwork, path: str | Path, inputs: Sequence[Array], 
         with bounded(str(path)) as shapes:
             network(*(shapes.from_tensor(x[:batch]) for x in tensors))
         found = network(*tensors).numpy()
-    session = Session(_content(path), threads=0, name=str(path))
+    session = Session(whole(path), threads=0, name=str(path))
     places = [slice(start, start + batch) for start in range(0, count, batch)]
     expected = session.predict([tuple(x[place] for x in arrays) for place in places])
     scale = float(np.abs(expected).max())
@@ -107,9 +108,3 @@ def check_same(network: OnnxNetwork, path: str | Path, inputs: Sequence[Array], 
             f"{path} as whit reads it does not compute what ONNX Runtime computes: outputs are {how}.{fixed} Please "
             "report the file"
         )
-
-
-def _content(path: str | Path) -> bytes:
-    if not Path(path).is_file():
-        raise ModelError(f"there is no file {path}")
-    return Path(path).read_bytes()

@@ -46,7 +46,7 @@ def array_of(tensor: TensorProto, what: str) -> Array:
     """
     if tensor.external_data or tensor.data_location == TensorProto.EXTERNAL:
         raise ModelError(
-            f"{what} lies in another file; whit opens one file and follows no paths in it. Put the weights into it: "
+            f"{what} lies in another file, where whit reads no more than weights. Put it into this one: "
             'onnx.save(onnx.load("model.onnx"), "whole.onnx")'
         )
     dtype = dtype_of(tensor.data_type, what)
