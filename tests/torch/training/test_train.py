@@ -1,6 +1,7 @@
 """Fine-tuning: masks hold, grids hold, teachers teach, seeds repeat."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -114,6 +115,25 @@ def test_training_starts_at_the_weights_before_rounding_as_far_as_they_round_to_
     assert not near.all()
     np.testing.assert_allclose(latent[near], steps[near], rtol=1e-6)
     np.testing.assert_allclose(latent[~near], (codes + 0.49 * np.sign(steps - codes))[~near], rtol=1e-6)
+
+
+@pytest.mark.parametrize("per", ["channel", "group", "tensor"])
+def test_groups_of_zeros_are_trained_in_steps_as_long_as_those_of_the_others(
+    per: Literal["channel", "group", "tensor"],
+) -> None:
+    weights = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    weights[1], weights[3, 4:] = 0, 0
+    target = whit.Int(bits=16, per=per, group_size=4 if per == "group" else None)
+    (decision,), _ = decide.round_weights(Quantize(weights=target), [decide.Weight("a", "a.weight", weights)])
+    weight = RoundedWeight(decision, None)
+    used = {"channel": [0, 2, 3, 4], "group": [0, 1, 4, 5, 6, 8, 9], "tensor": [0]}[per]
+    scale = decision.scale.reshape(-1)
+    found = np.setdiff1d(np.arange(len(scale)), used)
+    expected = scale.copy()
+    expected[found] = np.sort(scale[used])[(len(used) - 1) // 2]  # the lower of two in the middle
+    np.testing.assert_array_equal(weight.scale.reshape(-1).numpy(), expected)
+    assert (scale[found] == 1).all()
+    np.testing.assert_array_equal(weight.values().detach().numpy(), decision.values())
 
 
 def test_a_training_forgets_what_weights_were_before_rounding() -> None:

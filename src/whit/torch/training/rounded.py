@@ -90,7 +90,7 @@ class RoundedWeight:
         self.levels: Tensor | None = None
         if not isinstance(target, Int) or not target.has_zero:
             self._become_levels(target.levels(decision.codebook))
-        self.scale = torch.from_numpy(decision.scale)
+        self.scale = self._used(torch.from_numpy(decision.scale))
         self.log_scale = self.scale.log().requires_grad_()
         self.learned = False
         self.slopes: tuple[Tensor, Tensor] | None = None
@@ -105,6 +105,17 @@ class RoundedWeight:
         places = codes - target.low if target.has_zero else (codes + 1) // 2
         self.latent = self.levels[torch.from_numpy(places.astype(np.int64))].requires_grad_()
         self.zero = torch.full_like(self.zero, float(target.low + np.abs(levels).argmin()))
+
+    def _used(self, scale: Tensor) -> Tensor:
+        """Scales as they are where values lie, and elsewhere the median of those.
+
+        Groups of zeros alone have whatever scale, mostly 1: a weight that training moves to their next code would be
+        far larger than all others.
+        """
+        latent = self.latent.detach()
+        filled = torch.nn.functional.pad(latent, (0, scale.shape[1] * self.block - latent.shape[1]))
+        used = filled.reshape(*scale.shape, -1).any(dim=2)
+        return torch.where(used, scale, scale[used].median()) if used.any() else scale
 
     def start(self, before: Array) -> None:
         """Start from the weight before it was rounded, moved as little as makes it round to the code it has."""
