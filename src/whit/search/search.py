@@ -13,8 +13,9 @@ from whit.peak import check_measurable
 from whit.progress import Progress
 from whit.search.budget import Budget
 from whit.search.found import Found
+from whit.search.given import Given
 from whit.search.proposing import check_optuna
-from whit.search.searching import Given, Searching
+from whit.search.searching import Searching
 from whit.store import Profile
 from whit.target import Target
 from whit.workers import Workers

@@ -3,75 +3,44 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import time
 from typing import Any
 
-from whit import measure
 from whit.compress import finished, teacher_of
-from whit.data import Array, Data
 from whit.decide import folded
-from whit.errors import ModelError, PlanError, listed
-from whit.export import export
+from whit.errors import PlanError, listed
 from whit.frontends import network_of
 from whit.graph.computed import computing_layers
-from whit.metrics import Metric
-from whit.network import Network
-from whit.peak import peak_memory
-from whit.progress import Progress
-from whit.result import Result
-from whit.search.budget import Budget, Spent, spent
+from whit.search.budget import Spent, spent
 from whit.search.candidates import Family
-from whit.search.digests import digest_of_network, digest_of_samples
 from whit.search.found import Found, Point
 from whit.search.front import best, front
+from whit.search.given import Given, identity
 from whit.search.judging import Judge
 from whit.search.ladder import Ladder
+from whit.search.running import Running
 from whit.search.seen import Seen
 from whit.search.standing import Standing, indifferent, price_of_a_bit, standing
-from whit.search.timing import Timing
 from whit.search.trials import RECORD, TRIALS, Outcome, Record, Round, Trial
 from whit.search.trying import Task, tried
 from whit.search.watch import OutOfTime, Watch
-from whit.store import Profile, read
-from whit.target import Target, multiplies_bfloat16
+from whit.store import read
+from whit.target import multiplies_bfloat16
 from whit.workers import Workers
 
-__all__ = ["FILES", "Given", "Searching"]
+__all__ = ["FILES", "Searching"]
 
 _ORIGINAL = "standing.onnx"
 FILES = (RECORD, TRIALS, _ORIGINAL)
 """What a search keeps in its folder."""
-_TIMING, _TIMING_ORIGINAL = 0.5, 1.0
-"""Seconds for which the latency of a trial is measured, and that of the original and the best."""
 _TRAINED_SAMPLE = 12.0
 """What a sample takes in training, in units of one in ONNX Runtime, as long as no training was measured."""
 _DELIVERY = 4.0
 """What the last measurement takes, in units of the original's on as many samples, and as many times more."""
 _LAST = 10.0
 """Seconds for what the last measurement takes beside."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
-    """What the caller gave."""
-
-    model: Any
-    budget: Budget
-    data: Data
-    metric: Metric
-    target: Target
-    teacher: Any
-    workers: Workers
-    threads: int
-    batch: int
-    profile: Profile
-    trials: int | None
-    seed: int
-    progress: Progress
 
 
 class Searching:
@@ -82,7 +51,8 @@ class Searching:
         self.choosing = given.data.choosing(seed=given.seed)
         self.original = network_of(given.model, self.choosing.train)
         teacher = None if given.teacher is None else teacher_of(given.teacher, self.original, self.choosing)
-        self.record = Record(folder, _identity(given, self.original, teacher))
+        self.record = Record(folder, identity(given, self.original, teacher))
+        self.running = Running(given, self.original, folder / _ORIGINAL, self.choosing.test.call(given.batch))
         self.before = self.record.seconds
         self.start = time()
         self.reserved = 0.0
@@ -118,7 +88,7 @@ class Searching:
             given.budget,
             path,
             self.watch,
-            lambda: self.timing.alone(seconds=_TIMING_ORIGINAL).median,
+            self.running.latency_of_original,
         )
         self.record.remember("standing", json.dumps(asdict(found)))
         return found
@@ -222,35 +192,9 @@ class Searching:
             outcome, file = made
             # A control is there to be judged; its weights are free, which not every runtime can hold.
             runs = bool(file) and not trial.candidate.control
-            yield trial, self._run(outcome, file) if runs else outcome, file
-
-    def _run(self, outcome: Outcome, file: bytes) -> Outcome:
-        """What came of a trial, with what its file takes to run."""
-        with TemporaryDirectory(prefix="whit-") as folder:
-            path = Path(folder) / "model.whit"
-            path.write_bytes(file)
-            memory = self._memory(path) if self.given.budget.counts("memory") else None
-            try:
-                return replace(outcome, latency_ms=self._latency(path), memory=memory)
-            except ModelError as error:
-                return replace(outcome, failure=str(error))
-
-    @cached_property
-    def timing(self) -> Timing:
-        """Times what is tried."""
-        given, onnx = self.given, (self.record.folder / _ORIGINAL).read_bytes()
-        return Timing(self.original, onnx, given.target, self._call(), given.threads)
-
-    def _latency(self, path: Path) -> float:
-        """A call, as at the start of the search: what the original takes now tells how the machine has changed."""
-        original, found = self.timing.beside(path, seconds=_TIMING)
-        return self.stands.latency_ms * found.median / original.median
-
-    def _memory(self, path: Path) -> int:
-        return peak_memory(path, self._call(), threads=self.given.threads)
-
-    def _call(self) -> tuple[Array, ...]:
-        return self.choosing.test.call(self.given.batch)
+            if runs:
+                outcome = self.running.taken(outcome, file, latency_of_original=self.stands.latency_ms)
+            yield trial, outcome, file
 
     def _judge(self, rounds: Sequence[Round]) -> Judge:
         known_by_heart = self.given.data.validation is None
@@ -299,7 +243,7 @@ class Searching:
             profile=given.profile,
             progress=given.progress,
         )
-        result = self._run_again(result)
+        result = self.running.measured(result)
         self._note()
         return Found(
             best=result,
@@ -313,48 +257,6 @@ class Searching:
             seconds=self.record.seconds,
         )
 
-    def _run_again(self, result: Result[Any]) -> Result[Any]:
-        """A result whose figures say how much memory it takes, and how long in another runtime, where that counts."""
-        runtime = self.given.target.runtime
-        with TemporaryDirectory(prefix="whit-") as folder:
-            files = Path(folder) / "before.onnx", Path(folder) / "after.whit"
-            for path, content in zip(files, (result.original_onnx, result.file), strict=True):
-                path.write_bytes(content)
-            figures = [result.before, result.after]
-            if self.given.budget.counts("memory"):
-                figures = [replace(one, memory=self._memory(path)) for one, path in zip(figures, files, strict=True)]
-            if runtime != "onnx":
-                exporter = self.timing.exporter
-                made = export(result, files[1].with_suffix(exporter.suffix), to=exporter, samples=self.given.data)
-                opened = exporter.open(made.files[0], threads=self.given.threads)
-                times = self.timing.against(opened, seconds=_TIMING_ORIGINAL)
-                figures = [replace(one, latency_ms=time) for one, time in zip(figures, times, strict=True)]
-                result = replace(result, runtime=runtime, floating_ms=None, floating_onnx=b"")
-        return replace(result, before=figures[0], after=figures[1])
-
 
 def _point(trial: Trial, cost: Spent) -> Point:
     return Point(plan=trial.plan, spent=cost, trained=trial.candidate.epochs > 0, trial=trial.hash)
-
-
-def _identity(given: Given, original: Network, teacher: Network | None) -> dict[str, str]:
-    """What makes a search this one and no other; more time may be given to one that goes on."""
-    budget = replace(given.budget, seconds=None)
-    samples = {
-        "training data": given.data.train,
-        "test data": given.data.test,
-        "validation data": given.data.validation,
-    }
-    facts = {name: digest_of_samples(one) for name, one in samples.items() if one is not None}
-    return facts | {
-        "budget": str(budget),
-        "network": digest_of_network(original),
-        "teacher": "the network itself" if teacher is None else digest_of_network(teacher),
-        "metric": given.metric.name,
-        "target": f"{given.target.runtime} {sorted(given.target.features)}",
-        "profile": given.profile,
-        "threads": str(given.threads),
-        "batch": str(given.batch),
-        "seed": str(given.seed),
-        "versions": json.dumps(measure.versions(), sort_keys=True),
-    }
