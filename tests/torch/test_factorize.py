@@ -55,14 +55,21 @@ class Net(nn.Module):
 
 
 class Asking(nn.Module):
-    """Its code looks at a layer's weight, which a chain of layers has not."""
+    """Its code looks at a layer's weight and how wide it is."""
 
     def __init__(self) -> None:
         super().__init__()
         self.only, self.head = nn.Linear(12, 12), nn.Linear(12, 6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.only(x.mean((2, 3)).to(self.only.weight.dtype)))
+        return self.head(self.only(x.mean((2, 3)).to(self.only.weight.dtype)[:, : self.only.in_features]))
+
+
+class Insisting(Asking):
+    """Its code takes the weight out of the layer itself, as a parameter, which a chain of layers has not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * self.only.get_parameter("weight").ne(0).any())
 
 
 def seeded(kind: type[nn.Module]) -> nn.Module:
@@ -191,8 +198,14 @@ def test_ranks_are_multiples_where_they_are_asked_to_be(network: TorchNetwork) -
         assert all(rank % 4 == 0 or rank == 6 for ranks in found.values() for rank in ranks)  # 6: all that head has
 
 
-def test_code_that_looks_at_the_weight_is_found_out() -> None:
+def test_code_that_looks_at_the_weight_finds_the_product() -> None:
     decisions, skipped = chosen(Factorize(energy=0.5), network_of(Asking))
+    assert skipped == {}
+    assert set(ranks_of(decisions)) == {"only", "head"}
+
+
+def test_code_that_takes_the_weight_out_of_the_layer_is_found_out() -> None:
+    decisions, skipped = chosen(Factorize(energy=0.5), network_of(Insisting))
     assert skipped == {"only": "the network's code does something else with it than to call it"}
     assert set(ranks_of(decisions)) == {"head"}
 
