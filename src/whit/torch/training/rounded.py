@@ -112,9 +112,7 @@ class RoundedWeight:
         Groups of zeros alone have whatever scale, mostly 1: a weight that training moves to their next code would be
         far larger than all others.
         """
-        latent = self.latent.detach()
-        filled = torch.nn.functional.pad(latent, (0, scale.shape[1] * self.block - latent.shape[1]))
-        used = filled.reshape(*scale.shape, -1).any(dim=2)
+        used = torch.from_numpy(self.decision.target.blocked(self.latent.detach().numpy()).any(axis=2))
         return torch.where(used, scale, scale[used].median()) if used.any() else scale
 
     def start(self, before: Array) -> None:
